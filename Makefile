@@ -1,0 +1,60 @@
+# `make quickstart` and `make test` need nothing but a Python 3.11 or newer and a package index.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test check mac-wheels clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CANDIDATES := python3.13 python3.12 python3.11 python3
+# Runs (a shim may not), is new enough, can make a venv, and is native on Apple silicon.
+USABLE := import ensurepip, platform, sys, venv; \
+  sys.exit(sys.version_info < (3, 11) or (sys.platform, platform.machine()) == ("darwin", "x86_64"))
+
+help:
+	@echo 'make setup       make $(VENV) and install everything into it'
+	@echo 'make quickstart  a whole training run, every role a process (configs/quickstart.yaml)'
+	@echo 'make test        run the tests'
+	@echo 'make check       ruff, pyright, import rules'
+	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
+	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@if ! $(BIN)/python -c '$(USABLE)' 2>/dev/null; then \
+	  for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(USABLE)' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo 'error: no usable Python 3.11 or newer among $(CANDIDATES)' \
+	      '(it needs the venv module; on a Mac it must be the arm64 build)' >&2; exit 2; \
+	  fi; \
+	  echo "setup: making $(VENV) with $$python ($$("$$python" --version))"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@echo 'setup: installing the dependencies into $(VENV) (about a minute and 700 MB, once)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+	@echo 'setup: done'
+
+quickstart: $(STAMP)
+	$(BIN)/mlx-train --config configs/quickstart.yaml \
+	  --run-dir runs/quickstart-$$(date +%Y%m%d-%H%M%S)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+mac-wheels: $(STAMP)
+	$(BIN)/python bench/mac_wheels.py
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

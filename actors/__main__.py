@@ -1,0 +1,63 @@
+"""`python -m actors --learner tcp://HOST:PORT`: one actor, restarted when it crashes."""
+
+import argparse
+import os
+import platform
+import secrets
+import signal
+from importlib.metadata import version
+
+from protocol.errors import ConfigError
+from protocol.messages import Hello
+from protocol.peer import PeerLink
+from protocol.process import private_tmpdir, run_main, this_host
+from protocol.supervise import supervised
+from protocol.telemetry import setup_logging
+from protocol.transport import PeerSockets
+
+
+def main() -> int:
+    """Parse the command line and work until the run ends."""
+    parser = argparse.ArgumentParser(prog="python -m actors", description=__doc__)
+    parser.add_argument("--learner", default=os.environ.get("LEARNER"), help="tcp://HOST:PORT")
+    parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "INFO"))
+    arguments = parser.parse_args()
+    if not arguments.learner:
+        raise ConfigError("no learner address: give --learner tcp://HOST:PORT or set LEARNER")
+    setup_logging(arguments.log_level)
+    with private_tmpdir():
+        return _work(arguments.learner)
+
+
+def _work(address: str) -> int:
+    # A supervising parent runs this module too, and has no use for mlx.
+    import mlx.core as mx
+
+    from actors.worker import Actor
+
+    host, pid = this_host(), os.getpid()
+    peer = f"actor-{host}-{pid}-{secrets.token_hex(2)}"
+    hello = Hello(
+        role="actor",
+        peer=peer,
+        host=host,
+        pid=pid,
+        run_id=os.environ.get("RUN_ID", ""),
+        fingerprint={
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "mlx": version("mlx"),
+            "device": str(mx.default_device()),
+        },
+    )
+    link = PeerLink(hello, PeerSockets(address, peer))
+    signal.signal(signal.SIGTERM, lambda *_: link.leave(0, "told to end by SIGTERM"))
+    link.start()
+    try:
+        return Actor(peer, link).run()
+    finally:
+        link.close("the actor ends")
+
+
+if __name__ == "__main__":
+    run_main(lambda: supervised(main, "actors"))

@@ -1,0 +1,97 @@
+"""What an audit reads of a run folder."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from learner.ledger.snapshot import Snapshot
+from protocol.config import RunConfig
+from protocol.config_file import load_config
+from protocol.errors import ConfigError
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run folder's records, as they stand there."""
+
+    config: RunConfig
+    metrics: Rows
+    rollouts: dict[int, Rows]
+    """By step, rising."""
+    checkpoint: tuple[Snapshot, int] | None
+    """The newest one's ledger, and its step."""
+    num_dropped_alone: int
+    """Groups that were dropped outside of a batch, which leave no rows."""
+
+    @cached_property
+    def steps(self) -> dict[int, dict[str, Any]]:
+        """Rows of metrics.jsonl by step, rising."""
+        return {row["step"]: row for row in sorted(self.metrics, key=lambda row: row["step"])}
+
+    def trains(self, step: int) -> bool:
+        """Whether a step changed the policy; a step without a row did not."""
+        row = self.steps.get(step)
+        return row is not None and not row["skipped"]
+
+    def batches(self) -> Iterator[tuple[int, int, Rows]]:
+        """Each step's groups: (step, group id, rows)."""
+        for step, rows in self.rollouts.items():
+            by_group: dict[int, Rows] = {}
+            for row in rows:
+                by_group.setdefault(row["group"], []).append(row)
+            for group, of_group in by_group.items():
+                yield step, group, of_group
+
+    def groups(self, *, skipped: bool) -> set[int]:
+        """Groups that were trained, or (skipped) dropped together with their batch."""
+        return {group for step, group, _ in self.batches() if self.trains(step) is not skipped}
+
+
+def read_run_files(run_dir: Path) -> RunFiles:
+    """Read a run folder.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        raise ConfigError(f"{run_dir} is no run folder: it has no config.yaml")
+    metrics = _rows(run_dir / "metrics.jsonl")
+    rollouts = {
+        int(path.stem.removeprefix("step_")): _rows(path)
+        for path in sorted((run_dir / "rollouts").glob("step_*.jsonl"))
+    }
+    return RunFiles(
+        load_config(run_dir / "config.yaml"),
+        metrics,
+        rollouts,
+        _newest_checkpoint(run_dir / "checkpoints"),
+        _dropped_alone(run_dir, metrics),
+    )
+
+
+def _rows(path: Path) -> Rows:
+    """Rows of a JSONL file; a line that a crash cut short is none."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _newest_checkpoint(folder: Path) -> tuple[Snapshot, int] | None:
+    states = sorted(folder.glob("step_*/trainer.json"))
+    if not states:
+        return None
+    state = json.loads(states[-1].read_text(encoding="utf-8"))
+    return Snapshot.from_json(state["ledger"]), state["step"]
+
+
+def _dropped_alone(run_dir: Path, metrics: Rows) -> int:
+    summary = run_dir / "summary.json"
+    counts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    found = [*metrics[-1:], counts]
+    return max(row.get("dropped/attempts", 0) for row in found)

@@ -1,0 +1,1 @@
+"""The exchange thread: everything between the training thread and the peers."""

@@ -1,0 +1,300 @@
+"""The exchange thread: the ledger, all sockets, peers and their health. Never computes with mlx.
+
+The training thread calls `next_batch`, `publish`, `skip` and `evaluate`, and waits on a future; the
+exchange thread alone touches the ledger and the sockets.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import get_args
+
+from learner.exchange.commands import Commands
+from learner.exchange.inbound import Inbound
+from learner.exchange.outbound import Outbound
+from learner.exchange.prompt_book import PromptBook
+from learner.exchange.publish import Publisher
+from learner.exchange.roster import Roster
+from learner.exchange.watchdog import Watchdog
+from learner.ledger import events as ev
+from learner.ledger.ledger import Ledger
+from learner.ledger.snapshot import Snapshot
+from learner.samples import ScoredBatch, ScoredSample, scored_samples
+from protocol.config import RunConfig
+from protocol.errors import RunStopped
+from protocol.messages import Goodbye, Notice, Role, Welcome
+from protocol.process import peak_rss_bytes
+from protocol.telemetry import Metrics
+from protocol.transport import Channel, LearnerTransport
+from protocol.weights import PackedWeights
+from protocol.wire import encode_single
+
+log = logging.getLogger("learner.exchange")
+
+TICK_SECONDS = 0.1
+GOODBYE_SECONDS = 2.0
+
+
+class Exchange:
+    """Everything between the training thread and the peers.
+
+    Args:
+        transport: bound sockets; the exchange owns and closes them.
+        ledger: fresh or resumed.
+        prompts: what group ids stand for.
+        publisher: weights.
+        config: the run.
+        welcome: the answer to a peer's Hello.
+        vocabulary: token ids are below it.
+        metrics: counts and gauges.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: LearnerTransport,
+        ledger: Ledger,
+        prompts: PromptBook,
+        publisher: Publisher,
+        config: RunConfig,
+        welcome: Welcome,
+        vocabulary: int,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._ledger = ledger
+        self._prompts = prompts
+        self._publisher = publisher
+        self._run_id = welcome.run_id
+        self._clock = clock
+        self._metrics = metrics
+        self._roster = Roster(silence_seconds=10 * config.network.heartbeat_seconds)
+        self._watchdog = Watchdog(config.learner.no_progress_seconds, clock())
+        self._outbound = Outbound(transport, ledger, prompts, config)
+        self._inbound = Inbound(
+            transport=transport,
+            roster=self._roster,
+            publisher=publisher,
+            apply=self._apply,
+            policy_version=lambda: ledger.policy_version,
+            welcome=welcome,
+            vocabulary=vocabulary,
+            metrics=metrics,
+            clock=clock,
+        )
+        self._commands = Commands(transport.wake)
+        self._events: deque[ev.Event] = deque()
+        self._applying = False
+        self._batch: Future[ScoredBatch] | None = None
+        self._evaluation: Future[tuple[ScoredSample, ...]] | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
+
+    # For the training thread.
+
+    def start(self) -> None:
+        """Begin to serve peers."""
+        self._thread.start()
+
+    def next_batch(self) -> ScoredBatch:
+        """Wait for the next training batch; one without samples is the end of the data.
+
+        Raises:
+            RunStopped: nothing came for too long, or the exchange failed.
+        """
+        future: Future[ScoredBatch] = Future()
+
+        def want() -> None:
+            self._batch = future
+            self._watchdog.progress(self._clock())
+            self._apply(ev.BatchWanted())
+
+        return self._commands.ask(want, future)
+
+    def evaluate(self) -> tuple[ScoredSample, ...]:
+        """Complete and score every held-out prompt, greedily, at the current version.
+
+        Raises:
+            RunStopped: as for `next_batch`.
+        """
+        future: Future[tuple[ScoredSample, ...]] = Future()
+
+        def begin() -> None:
+            self._evaluation = future
+            self._watchdog.progress(self._clock())
+            self._apply(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
+
+        return self._commands.ask(begin, future)
+
+    def publish(self, packed: PackedWeights, *, trained: bool) -> None:
+        """Make weights the newest version; `trained`: they result from the batch in hand.
+
+        Raises:
+            RunStopped: the exchange failed.
+        """
+
+        def publish() -> None:
+            if trained:
+                self._apply(ev.BatchTrained())
+            version = self._ledger.policy_version
+            manifest = self._publisher.add(version, packed)
+            notice = Notice(
+                run_id=self._run_id,
+                run_epoch=manifest.run_epoch,
+                policy_version=version,
+                digest=manifest.digest,
+            )
+            self._transport.publish(encode_single(notice))
+            self._metrics.set("mlxrl_policy_version", version)
+
+        self._commands.put(publish)
+
+    def skip(self, reason: str) -> None:
+        """Give the batch in hand up."""
+        self._commands.put(lambda: self._apply(ev.BatchSkipped(reason)))
+
+    def counts(self) -> dict[str, int]:
+        """Groups by state, what happened so far, `peers/<role>`, and `memory/<role>/peak_bytes`.
+
+        Memory is the resident set of the role's largest process.
+        """
+        future: Future[dict[str, int]] = Future()
+        return self._commands.ask(lambda: future.set_result(self._counts()), future)
+
+    def close(self, reason: str) -> None:
+        """Tell every peer that the run is over, wait a moment for them to go, and end."""
+        with contextlib.suppress(RunStopped):  # it failed: there is nobody to say it
+            self._commands.put(lambda: self._say_goodbye(reason))
+        deadline = self._clock() + GOODBYE_SECONDS
+        while self._thread.is_alive() and self._clock() < deadline:
+            if self.counts_of_peers() == 0:
+                break
+            self._thread.join(0.05)
+        self._closing.set()
+        self._transport.wake()
+        self._thread.join(2.0)
+
+    def counts_of_peers(self) -> int:
+        """Registered peers."""
+        return len(self._roster)
+
+    # The exchange thread.
+
+    def _run(self) -> None:
+        ended = RunStopped("the exchange is closed")
+        try:
+            while not self._closing.is_set():
+                self._turn()
+        except Exception as error:
+            log.exception("the exchange failed")
+            ended = RunStopped(f"the exchange failed: {type(error).__name__}: {error}")
+        finally:
+            self._commands.end(ended)
+            self._transport.close()
+
+    def _turn(self) -> None:
+        now = self._clock()
+        for connection in self._transport.lost():
+            self._roster.disconnected(connection, now)
+        for arrival in self._transport.receive(TICK_SECONDS):
+            self._inbound.take(arrival)
+        self._commands.carry_out()
+        self._tick(self._clock())
+
+    def _tick(self, now: float) -> None:
+        for member, reason in self._roster.remove_lost(now):
+            log.warning("lost %s: %s", member.name, reason)
+            self._apply(ev.PeerLost(member.name))
+        self._apply(ev.Ticked())
+        if self._batch is None and self._evaluation is None:
+            self._watchdog.progress(now)
+        elif reason := self._watchdog.check(now, self._roster, self._ledger.counts()):
+            self._give_up(RunStopped(reason))
+
+    def _apply(self, event: ev.Event) -> None:
+        """Give the ledger an event, and those that its own actions lead to."""
+        self._events.append(event)
+        if self._applying:
+            return
+        self._applying = True
+        while self._events:
+            actions = self._ledger.apply(self._events.popleft(), self._clock())
+            self._outbound.carry_out(actions)
+            for action in actions:
+                self._carry_out(action)
+        self._applying = False
+
+    def _carry_out(self, action: ev.Action) -> None:
+        match action:
+            case ev.NeedPrompts():
+                drawn = self._prompts.draw(action.count)
+                self._events.append(ev.PromptsAdded(drawn) if drawn else ev.PromptsEnded())
+            case ev.HandOver():
+                self._hand_over(action.group_ids, action.snapshot)
+            case ev.EvaluationFinished():
+                self._finish_evaluation(action)
+            case ev.AckRollout() if action.accepted:
+                self._watchdog.progress(self._clock())
+            case ev.AckScore():
+                self._watchdog.progress(self._clock())
+            case ev.GroupDropped():
+                log.warning("group %d is dropped: %s", action.group_id, action.reason)
+            case ev.AttemptDiscarded():
+                log.log(
+                    logging.DEBUG if self._inbound.over else logging.INFO,
+                    "group %d attempt %d is discarded (%s %s), completions of %s tokens",
+                    action.group_id,
+                    action.attempt,
+                    action.reason,
+                    action.detail,
+                    list(action.lengths),
+                )
+            case _:
+                pass
+
+    def _hand_over(self, group_ids: Sequence[int], snapshot: Snapshot) -> None:
+        if self._batch is None:
+            return  # it came after the watchdog gave up
+        future, self._batch = self._batch, None
+        future.set_result(ScoredBatch(self._samples(group_ids), snapshot))
+
+    def _finish_evaluation(self, finished: ev.EvaluationFinished) -> None:
+        if self._evaluation is None:
+            return  # it came after the watchdog gave up
+        future, self._evaluation = self._evaluation, None
+        future.set_result(self._samples(finished.group_ids))
+
+    def _samples(self, group_ids: Sequence[int]) -> tuple[ScoredSample, ...]:
+        scored: list[ScoredSample] = []
+        for group_id in group_ids:
+            group = self._ledger.group(group_id)
+            assert group is not None
+            scored += scored_samples(group, self._prompts.entry(group_id))
+        return tuple(scored)
+
+    def _counts(self) -> dict[str, int]:
+        counts = self._ledger.counts()
+        counts["memory/learner/peak_bytes"] = peak_rss_bytes()
+        for role in get_args(Role):
+            peers = self._roster.of(role)
+            counts[f"peers/{role}"] = len(peers)
+            peaks = [int(peer.metrics.get("peak_rss_bytes", 0)) for peer in peers]
+            counts[f"memory/{role}/peak_bytes"] = max(peaks, default=0)
+        return counts
+
+    def _say_goodbye(self, reason: str) -> None:
+        goodbye = Goodbye(reason=reason)
+        self._inbound.over = goodbye
+        self._roster.each(lambda m: self._outbound.send(Channel.CONTROL, m.name, goodbye))
+
+    def _give_up(self, reason: RunStopped) -> None:
+        for future in (self._batch, self._evaluation):
+            if future is not None:
+                future.set_exception(reason)
+        self._batch = self._evaluation = None

@@ -1,0 +1,99 @@
+"""Who is registered: addresses, connections, and when each peer was heard last."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from protocol.messages import Heartbeat, Hello, Role
+
+DISCONNECT_GRACE_SECONDS = 1.0
+"""A connection may break and come back; then the peer keeps its work."""
+
+
+@dataclass
+class Member:
+    """One registered peer."""
+
+    name: str
+    role: Role
+    host: str
+    connection: int
+    heard_at: float
+    disconnected_at: float | None = None
+    state: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def routing_id(self) -> bytes:
+        """Its socket identity, the same on every channel."""
+        return self.name.encode()
+
+
+class Roster:
+    """Registered peers of the learner.
+
+    Args:
+        silence_seconds: a peer that was not heard for so long is lost.
+    """
+
+    def __init__(self, silence_seconds: float) -> None:
+        self._silence_seconds = silence_seconds
+        self._members: dict[str, Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def register(self, hello: Hello, connection: int, now: float) -> Member:
+        """Add a peer, or note that a known one connected again."""
+        member = Member(hello.peer, hello.role, hello.host, connection, now)
+        self._members[hello.peer] = member
+        return member
+
+    def find(self, routing_id: bytes) -> Member | None:
+        """The peer with that socket identity, if it is registered."""
+        return self._members.get(routing_id.decode(errors="replace"))
+
+    def get(self, name: str) -> Member | None:
+        """The peer of that name, if it is registered."""
+        return self._members.get(name)
+
+    def heard(self, member: Member, heartbeat: Heartbeat, connection: int, now: float) -> None:
+        """Note a heartbeat."""
+        member.heard_at, member.disconnected_at = now, None
+        member.connection = connection
+        member.state = heartbeat.state
+        figures = heartbeat.metrics.items()
+        member.metrics = {name: value for name, value in figures if math.isfinite(value)}
+
+    def disconnected(self, connection: int, now: float) -> None:
+        """Note that a control connection ended."""
+        for member in self._members.values():
+            if member.connection == connection:
+                member.connection, member.disconnected_at = -1, now
+
+    def remove(self, name: str) -> Member | None:
+        """Forget a peer."""
+        return self._members.pop(name, None)
+
+    def remove_lost(self, now: float) -> list[tuple[Member, str]]:
+        """Forget every peer that is gone; returns them with the reason."""
+        lost = [(m, reason) for m in self._members.values() if (reason := self._lost(m, now))]
+        for member, _ in lost:
+            del self._members[member.name]
+        return lost
+
+    def _lost(self, member: Member, now: float) -> str:
+        if member.disconnected_at is not None:
+            gone = now - member.disconnected_at >= DISCONNECT_GRACE_SECONDS
+            return "its connection ended" if gone else ""
+        silent = now - member.heard_at
+        return f"silent for {silent:.0f} s" if silent >= self._silence_seconds else ""
+
+    def of(self, role: Role) -> list[Member]:
+        """All peers of a role."""
+        return [member for member in self._members.values() if member.role == role]
+
+    def each(self, action: Callable[[Member], None]) -> None:
+        """Do something for every peer."""
+        for member in list(self._members.values()):
+            action(member)

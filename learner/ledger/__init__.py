@@ -1,0 +1,1 @@
+"""The ledger: what became of every prompt, as a pure state machine. ledger.py is the machine."""

@@ -1,0 +1,349 @@
+"""The ledger: what became of every prompt. A pure state machine: events in, actions out.
+
+    ready -> leased -> scoring -> scored -> handed over -> trained | dropped(reason)
+
+A discarded attempt leads back to ready. Nothing that a peer says is trusted to come once, in order
+or at all: capacity is absolute, what arrives is checked against the current attempt, and whatever
+stays away has a deadline. Every prompt is trained or dropped exactly once. The ledger knows neither
+socket, clock nor thread; `now` is any clock that does not go back, in seconds.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from learner.ledger import events as ev
+from learner.ledger.admission import (
+    LedgerLimits,
+    choose_batch,
+    oldest_admissible_version,
+    stale_groups,
+)
+from learner.ledger.evaluation_round import EvaluationRound
+from learner.ledger.group_table import GroupTable
+from learner.ledger.groups import EVALUATION_IDS, Group, GroupState
+from learner.ledger.leases import Leases
+from learner.ledger.peers import Peers
+from learner.ledger.scoring import Scoring
+from learner.ledger.snapshot import Snapshot
+
+
+class Ledger:
+    """The single truth about every group of one run epoch."""
+
+    def __init__(
+        self,
+        limits: LedgerLimits,
+        run_epoch: int,
+        policy_version: int,
+        done: Snapshot | None = None,
+    ) -> None:
+        snapshot = done or Snapshot()
+        self.limits = limits
+        self.run_epoch = run_epoch
+        self.policy_version = policy_version
+        self._table = GroupTable(snapshot)
+        self._peers = Peers()
+        self._leases = Leases(limits, self._table, self._peers)
+        self._scoring = Scoring(limits, run_epoch, self._table.groups, self._peers)
+        self._counts: Counter[str] = Counter(snapshot.counts)
+        self._batch: list[Group] = []
+        self._batch_wanted = False
+        self._prompts_asked = False
+        self._prompts_ended = False
+        self._evaluation: EvaluationRound | None = None
+        self._evaluation_groups: list[int] = []
+        self._next_evaluation_id = EVALUATION_IDS
+        self._actions: list[ev.Action] = []
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            ev.PromptsAdded: self._on_prompts_added,
+            ev.PromptsEnded: self._on_prompts_ended,
+            ev.PeerJoined: self._on_peer_joined,
+            ev.PeerLost: self._on_peer_lost,
+            ev.CapacityReported: self._on_capacity,
+            ev.Progress: self._on_progress,
+            ev.LeaseFailed: self._on_lease_failed,
+            ev.RolloutArrived: self._on_rollout,
+            ev.ScoreArrived: self._on_score,
+            ev.BatchWanted: self._on_batch_wanted,
+            ev.BatchTrained: self._on_batch_trained,
+            ev.BatchSkipped: self._on_batch_skipped,
+            ev.EvaluationStarted: self._on_evaluation_started,
+            ev.Ticked: self._on_tick,
+        }
+
+    def apply(self, event: ev.Event, now: float) -> list[ev.Action]:
+        """Takes one event and returns what is to be done about it, in order.
+
+        Nothing that a peer can say raises; the training thread's and the data stream's mistakes
+        are AssertionErrors.
+        """
+        self._actions = actions = []
+        self._handlers[type(event)](event, now)
+        self._hand_over()
+        self._grant(now)
+        actions += self._scoring.assign(now)
+        self._ask_for_prompts()
+        return actions
+
+    def group(self, group_id: int) -> Group | None:
+        """Returns an open group; its payload stays until it is trained or dropped.
+
+        The groups of an evaluation stay until the next evaluation starts.
+        """
+        return self._table.groups.get(group_id)
+
+    def counts(self) -> dict[str, int]:
+        """Returns training groups by state, and what happened since the run began, by name."""
+        happened = dict.fromkeys(("trained", "rollouts", "scores", "duplicates", "fenced"), 0)
+        return {**happened, **self._counts, **self._table.counts()}
+
+    # Data.
+
+    def _on_prompts_added(self, event: ev.PromptsAdded, now: float) -> None:
+        assert not self._prompts_ended, "prompts after the end of prompts"
+        self._prompts_asked = False
+        for group_id in event.group_ids:
+            assert 0 <= group_id < EVALUATION_IDS, f"group id {group_id} is no training id"
+            if not self._table.add_prompt(group_id, self.limits.group_size):
+                self._counts["prompts_repeated"] += 1
+
+    def _on_prompts_ended(self, event: ev.PromptsEnded, now: float) -> None:
+        self._prompts_ended = True
+        self._table.changed = True
+
+    def _ask_for_prompts(self) -> None:
+        ready = len(self._table.of(GroupState.READY))
+        if self._prompts_asked or self._prompts_ended or ready >= self.limits.prompts_low_water:
+            return
+        self._prompts_asked = True
+        self._actions.append(ev.NeedPrompts(self.limits.prompts_low_water))
+
+    # Peers and leases.
+
+    def _on_peer_joined(self, event: ev.PeerJoined, now: float) -> None:
+        known = self._peers.get(event.peer)
+        if known is not None and known.role == event.role:
+            return
+        if known is not None:
+            self._lose(event.peer, now)
+        self._peers.join(event.peer, event.role)
+
+    def _on_peer_lost(self, event: ev.PeerLost, now: float) -> None:
+        self._lose(event.peer, now)
+
+    def _lose(self, name: str, now: float) -> None:
+        peer = self._peers.remove(name)
+        if peer is None:
+            self._counts["unknown_peer"] += 1
+        elif peer.role == "actor":
+            for group_id, _ in sorted(peer.outstanding):
+                self._discard(self._table.groups[group_id], "actor_lost")
+        else:
+            self._count_masked(self._scoring.worker_lost(peer.outstanding))
+
+    def _on_capacity(self, event: ev.CapacityReported, now: float) -> None:
+        peer = self._peers.get(event.peer)
+        if peer is None:
+            self._counts["unknown_peer"] += 1
+            return
+        peer.capacity = event.capacity
+        # A version above ours is of a lineage that a crash ended; it must not become valid later.
+        known = event.policy_version <= self.policy_version
+        peer.policy_version = event.policy_version if known else -1
+
+    def _grant(self, now: float) -> None:
+        purpose = "evaluation" if self._evaluation else "train"
+        while lease := self._leases.grant(purpose, self._oldest_admissible_version(), now):
+            self._actions.append(lease)
+
+    def _oldest_admissible_version(self) -> int:
+        if self._evaluation:
+            return self.policy_version  # nothing trains meanwhile, so it is the evaluation's
+        return oldest_admissible_version(self.limits, self.policy_version, self._table.in_flight())
+
+    def _on_progress(self, event: ev.Progress, now: float) -> None:
+        for group_id, attempt, tokens in event.leases:
+            if group := self._leases.held(event.peer, group_id, attempt):
+                self._leases.progress(group, tokens, now)
+            else:
+                # The cancel may have been lost, or the actor was taken for dead.
+                cancel = ev.CancelLease(event.peer, group_id, attempt, "not_held")
+                self._actions.append(cancel)
+
+    def _on_lease_failed(self, event: ev.LeaseFailed, now: float) -> None:
+        group = self._leases.held(event.peer, event.group_id, event.attempt)
+        if event.run_epoch != self.run_epoch:
+            self._counts["fenced"] += 1
+        elif group is None or group.state is not GroupState.LEASED:
+            self._counts["rejected/lease_failed"] += 1
+        else:
+            self._discard(group, "failed", event.reason)
+
+    def _on_tick(self, event: ev.Ticked, now: float) -> None:
+        for group in self._leases.pop_expired(now):
+            cancel = ev.CancelLease(group.holder, group.group_id, group.attempt, "deadline")
+            self._actions.append(cancel)
+            self._discard(group, "deadline")
+        self._count_masked(self._scoring.expire(now))
+
+    # Rollouts and scores.
+
+    def _on_rollout(self, event: ev.RolloutArrived, now: float) -> None:
+        rollout = event.rollout
+        group = self._table.groups.get(rollout.group_id)
+        if rollout.run_epoch != self.run_epoch:
+            reason = "fenced"
+        elif group is None:
+            reason = "unknown_group"
+        else:
+            reason = group.refusal(event.peer, rollout, self.policy_version)
+        self._actions.append(
+            ev.AckRollout(
+                event.peer,
+                rollout.group_id,
+                rollout.attempt,
+                rollout.sample,
+                reason in ("", "duplicate"),
+                reason,
+            )
+        )
+        if group is None or reason:
+            self._count_refused(reason)
+            return
+        self._counts["rollouts"] += 1
+        group.take(rollout)
+        self._scoring.add(group, rollout.sample)
+        if group.all_arrived():
+            self._leases.end(group)
+            self._table.move(group, GroupState.SCORING)
+        else:
+            self._leases.delivered(group, now)
+
+    def _on_score(self, event: ev.ScoreArrived, now: float) -> None:
+        score = event.score
+        group = self._table.groups.get(score.group_id)
+        self._actions.append(ev.AckScore(event.peer, score.group_id, score.attempt, score.sample))
+        if score.run_epoch != self.run_epoch:
+            self._count_refused("fenced")
+        elif group is None:
+            self._count_refused("unknown_group")
+        elif score.attempt != group.attempt:
+            self._count_refused("stale_attempt")
+        elif score.sample >= len(group.samples) or group.samples[score.sample].rollout is None:
+            self._count_refused("unknown_sample")
+        elif not group.awaits_score(score.sample):
+            self._count_refused("duplicate")
+        else:
+            self._counts["scores"] += 1
+            self._scoring.finish(group, score)
+            self._finish_if_scored(group)
+
+    def _count_refused(self, reason: str) -> None:
+        names = {"duplicate": "duplicates", "fenced": "fenced"}
+        self._counts[names.get(reason, f"rejected/{reason}")] += 1
+
+    def _count_masked(self, masked: Iterable[tuple[Group, str]]) -> None:
+        for group, status in masked:
+            self._counts[f"masked/{status}"] += 1
+            self._finish_if_scored(group)
+
+    def _finish_if_scored(self, group: Group) -> None:
+        if group.state is GroupState.SCORING and group.all_scored():
+            self._table.move(group, GroupState.SCORED)
+            self._settle_evaluation(group, scored=True)
+
+    # Training.
+
+    def _on_batch_wanted(self, event: ev.BatchWanted, now: float) -> None:
+        self._batch_wanted = True
+
+    def _hand_over(self) -> None:
+        if not self._batch_wanted or self._batch or self._evaluation:
+            return
+        if not self._table.changed:
+            return
+        self._table.changed = False
+        scored = self._table.of(GroupState.SCORED)
+        for group in stale_groups(scored.values(), self.policy_version, self.limits):
+            self._discard(group, "stale")
+        unfinished = [
+            *self._table.of(GroupState.LEASED).values(),
+            *self._table.of(GroupState.SCORING).values(),
+        ]
+        nothing_follows = self._prompts_ended and not self._table.of(GroupState.READY)
+        final = nothing_follows and not unfinished
+        batch = choose_batch(scored.values(), unfinished, self.policy_version, self.limits, final)
+        if batch is None:
+            return
+        for group in batch:
+            self._table.move(group, GroupState.HANDED_OVER)
+        self._batch = batch
+        self._batch_wanted = False
+        ids = tuple(group.group_id for group in batch)
+        self._actions.append(ev.HandOver(ids, self._snapshot(ids)))
+
+    def _snapshot(self, batch: tuple[int, ...]) -> Snapshot:
+        counts = self._counts + Counter(trained=len(batch))
+        return self._table.snapshot(batch, counts)
+
+    def _on_batch_trained(self, event: ev.BatchTrained, now: float) -> None:
+        assert self._batch, "a batch was trained that was not handed over"
+        self.policy_version += 1
+        self._counts["trained"] += len(self._batch)
+        for group in self._batch:
+            self._table.finish(group, GroupState.TRAINED)
+        self._batch = []
+
+    def _on_batch_skipped(self, event: ev.BatchSkipped, now: float) -> None:
+        assert self._batch, "a batch was skipped that was not handed over"
+        for group in self._batch:
+            self._drop(group, event.reason)
+        self._batch = []
+
+    # Evaluation.
+
+    def _on_evaluation_started(self, event: ev.EvaluationStarted, now: float) -> None:
+        assert not self._batch, "an evaluation starts between batches, or its version would pass"
+        assert self._evaluation is None, "one evaluation at a time"
+        self._table.forget(self._evaluation_groups)
+        self._evaluation_groups = list(event.group_ids)
+        self._evaluation = EvaluationRound(event.group_ids)
+        for group_id in event.group_ids:
+            assert group_id >= self._next_evaluation_id, f"evaluation id {group_id} is not new"
+            self._next_evaluation_id = group_id + 1
+            self._table.add(Group(group_id, "evaluation", event.num_samples))
+        self._close_evaluation()
+
+    def _settle_evaluation(self, group: Group, scored: bool) -> None:
+        if self._evaluation and group.purpose == "evaluation":
+            self._evaluation.settle(group.group_id, scored)
+            self._close_evaluation()
+
+    def _close_evaluation(self) -> None:
+        if self._evaluation and (result := self._evaluation.result()):
+            self._evaluation = None
+            self._actions.append(result)
+
+    # The end of an attempt, of a group.
+
+    def _discard(self, group: Group, reason: str, detail: str = "") -> None:
+        self._actions.append(
+            ev.AttemptDiscarded(group.group_id, group.attempt, reason, group.lengths(), detail)
+        )
+        prefix = "evaluation/" if group.purpose == "evaluation" else ""
+        self._counts[f"{prefix}discarded/{reason}"] += 1
+        self._leases.end(group)
+        self._scoring.forget(group)
+        group.next_attempt()
+        if group.attempt > self.limits.max_attempts:
+            self._drop(group, "attempts")
+        else:
+            self._table.make_ready(group)
+
+    def _drop(self, group: Group, reason: str) -> None:
+        self._actions.append(ev.GroupDropped(group.group_id, reason))
+        prefix = "evaluation/" if group.purpose == "evaluation" else ""
+        self._counts[f"{prefix}dropped/{reason}"] += 1
+        self._table.finish(group, GroupState.DROPPED)
+        self._settle_evaluation(group, scored=False)

@@ -1,0 +1,99 @@
+"""Which prompts of the training stream are done, and how that survives a crash of the learner."""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a checkpoint keeps of the ledger, cut when a batch is handed over.
+
+    It counts the batch as trained: store it with the weights that result from that batch. What was
+    leased, scoring or scored is not in it and is issued again after a resume.
+    """
+
+    watermark: int = 0
+    """Every prompt below is done."""
+    done: tuple[int, ...] = ()
+    """Done prompts above the watermark, rising."""
+    attempts: tuple[tuple[int, int], ...] = ()
+    """(group id, attempt) of open groups that are beyond their first attempt."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Counters of the run so far."""
+    batch_groups: int = 0
+    """Groups in the batch that was handed over with this snapshot."""
+
+    def with_batch_dropped(self, reason: str) -> "Snapshot":
+        """Returns the snapshot for a batch that was skipped: the same prompts are done."""
+        counts = dict(self.counts)
+        counts["trained"] = counts.get("trained", 0) - self.batch_groups
+        counts[f"dropped/{reason}"] = counts.get(f"dropped/{reason}", 0) + self.batch_groups
+        return replace(self, counts=counts, batch_groups=0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain data that `from_json` reads back, also after a trip through JSON."""
+        return {
+            "watermark": self.watermark,
+            "done": list(self.done),
+            "attempts": [list(pair) for pair in self.attempts],
+            "counts": dict(self.counts),
+            "batch_groups": self.batch_groups,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Snapshot":
+        """Returns the snapshot that `to_json` wrote."""
+        return cls(
+            watermark=data["watermark"],
+            done=tuple(data["done"]),
+            attempts=tuple((group_id, attempt) for group_id, attempt in data["attempts"]),
+            counts=dict(data["counts"]),
+            batch_groups=data["batch_groups"],
+        )
+
+
+class DoneGroups:
+    """Done prompts as a watermark and a set beyond it, so that memory does not grow with the run.
+
+    Prompts come with rising ids, with or without gaps.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._beyond = set(snapshot.done)
+        self._added: deque[int] = deque()
+        """Prompts from the oldest open one on."""
+        self._next_id = snapshot.watermark
+
+    def add(self, group_id: int) -> bool:
+        """Notes a prompt of the stream; False if it is done or was added before."""
+        if group_id < self._next_id:
+            return False
+        self._next_id = group_id + 1
+        self._added.append(group_id)
+        if group_id not in self._beyond:
+            return True
+        self._advance()
+        return False
+
+    def mark(self, group_id: int) -> None:
+        """Notes that an added prompt was trained or dropped."""
+        self._beyond.add(group_id)
+        self._advance()
+
+    def snapshot(
+        self,
+        batch: Collection[int],
+        attempts: tuple[tuple[int, int], ...],
+        counts: Mapping[str, int],
+    ) -> Snapshot:
+        """Returns the state in which the prompts of `batch` are done as well."""
+        done = self._beyond.union(batch)
+        watermark = next((added for added in self._added if added not in done), self._next_id)
+        beyond = tuple(sorted(group_id for group_id in done if group_id > watermark))
+        return Snapshot(watermark, beyond, attempts, counts, len(batch))
+
+    def _advance(self) -> None:
+        while self._added and self._added[0] in self._beyond:
+            self._beyond.remove(self._added.popleft())

@@ -1,0 +1,149 @@
+"""A source of prompts -> rows: a JSONL file, or generated arithmetic.
+
+A bad row is refused with its file and line and with what was found there; no row is ever skipped
+in silence. Only lines of nothing but white space are passed over.
+"""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias, cast
+from urllib.parse import parse_qsl
+
+import aiofiles
+
+from learner.arithmetic import arithmetic_rows, max_rows
+from protocol.errors import DataError
+from protocol.fields import MAX_TEXT
+
+Split = Literal["train", "heldout"]
+Prompt: TypeAlias = str | list[dict[str, str]]
+"""A string, or chat messages of `role` and `content`."""
+
+CHAT_ROLES = ("system", "user", "assistant", "tool")
+HELDOUT_SEED = 0
+"""Held-out arithmetic rows are the same in every run, so that runs of other seeds compare."""
+_ARITHMETIC = "arithmetic:"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt and what its source says of it."""
+
+    prompt_id: str
+    """Source and line, such as "train.jsonl:17"; stable for as long as the source is."""
+    prompt: Prompt
+    columns: dict[str, Any]
+    """All other columns, for the reward functions."""
+
+
+async def read_source(spec: str, split: Split, prompt_column: str, seed: int = 0) -> list[Row]:
+    """Read all rows of one source, in its order.
+
+    Args:
+        spec: a JSONL path, or `arithmetic:<task>?count=N` (without a count: every row).
+        split: which side of an arithmetic task; a file is whole on the side that names it.
+        prompt_column: the column that holds the prompt.
+        seed: chooses training rows of an arithmetic task.
+
+    Raises:
+        DataError: the source is missing, empty or has a bad row; the message names the place.
+    """
+    if spec.startswith(_ARITHMETIC):
+        rows = _read_arithmetic(spec, split, seed if split == "train" else HELDOUT_SEED)
+    else:
+        rows = await _read_jsonl(spec, prompt_column)
+    if not rows:
+        raise DataError(f"{spec} holds no rows, wanted at least one")
+    return rows
+
+
+def _read_arithmetic(spec: str, split: Split, seed: int) -> list[Row]:
+    task, _, query = spec.removeprefix(_ARITHMETIC).partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    count = options.pop("count", None)
+    if options or (query and count is None) or not (count is None or count.isdecimal()):
+        raise DataError(f"source {spec!r}: wanted arithmetic:<task> or arithmetic:<task>?count=N")
+    number = max_rows(task, split) if count is None else int(count)
+    drawn = arithmetic_rows(task, split, number, seed)
+    places = (f"{_ARITHMETIC}{task}/{split}:{line}" for line in range(1, len(drawn) + 1))
+    return [_row(place, row, "prompt") for place, row in zip(places, drawn, strict=True)]
+
+
+async def _read_jsonl(spec: str, prompt_column: str) -> list[Row]:
+    try:
+        async with aiofiles.open(spec, "rb") as file:
+            text = await file.read()
+    except FileNotFoundError:
+        raise DataError(f"no data file {spec}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read data file {spec}: {error}") from None
+    return await asyncio.to_thread(_parse_jsonl, spec, text, prompt_column)
+
+
+def _parse_jsonl(spec: str, text: bytes, prompt_column: str) -> list[Row]:
+    return [
+        _row(f"{spec}:{number}", _parse_line(f"{spec}:{number}", line), prompt_column)
+        for number, line in enumerate(text.split(b"\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _parse_line(place: str, line: bytes) -> dict[str, Any]:
+    try:
+        found: object = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not UTF-8: {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{place}: found {_shown(found)}, wanted a JSON object")
+    return cast(dict[str, Any], found)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _row(place: str, found: dict[str, Any], prompt_column: str) -> Row:
+    if prompt_column not in found:
+        columns = ", ".join(found) or "none"
+        raise DataError(f"{place}: no column {prompt_column!r}, found {columns}")
+    columns = {name: value for name, value in found.items() if name != prompt_column}
+    if len(json.dumps(columns)) > MAX_TEXT:
+        raise DataError(f"{place}: columns of more than {MAX_TEXT} characters")
+    return Row(place, _prompt(place, found[prompt_column]), columns)
+
+
+def _prompt(place: str, found: object) -> Prompt:
+    if isinstance(found, list) and found:
+        return [_chat_message(f"{place}: message {i}", m) for i, m in enumerate(found, start=1)]
+    if not isinstance(found, str):
+        wanted = "a string or a list of chat messages"
+        raise DataError(f"{place}: the prompt is {_shown(found)}, wanted {wanted}")
+    return _text(f"{place}: the prompt", found)
+
+
+def _chat_message(place: str, found: object) -> dict[str, str]:
+    if not isinstance(found, dict) or set(found) != {"role", "content"}:
+        raise DataError(f'{place} is {_shown(found)}, wanted {{"role": ..., "content": ...}}')
+    message = cast(dict[str, Any], found)
+    if message["role"] not in CHAT_ROLES:
+        roles = ", ".join(CHAT_ROLES)
+        raise DataError(f"{place} has the role {_shown(message['role'])}, wanted one of: {roles}")
+    return {"role": message["role"], "content": _text(f"{place}: its content", message["content"])}
+
+
+def _text(place: str, found: object) -> str:
+    if not isinstance(found, str) or not found.strip():
+        raise DataError(f"{place} is {_shown(found)}, wanted a string that is not empty")
+    try:
+        found.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{place} has half a surrogate pair, which is no character") from None
+    return found
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,0 +1,1 @@
+"""What two processes must agree on: messages, wire, sockets, config, errors, plug-ins, policy."""

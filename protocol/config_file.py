@@ -1,0 +1,100 @@
+"""YAML -> RunConfig and back, with errors in one sentence.
+
+Precedence: defaults < file < `--set a.b=c`. Choosing another `name` of a plug-in by `--set`
+replaces its whole section.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from protocol.config import RunConfig
+from protocol.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file, apply `a.b=c` overrides, validate.
+
+    Raises:
+        ConfigError: no such file, no YAML mapping, an unknown key, a value of the wrong type or out
+            of bounds; one sentence that names it.
+    """
+    tree = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_sentence(error)}") from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML that `load_config` reads back to the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}: give --config a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read config file {path}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-99-99
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds {type(tree).__name__}, wanted sections such as `run:`")
+    return cast(dict[str, Any], tree)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise ConfigError(f"--set {override!r}: wanted section.key=value")
+    *parents, key = dotted.split(".")
+    for parent in parents:
+        below = tree.get(parent)
+        if below is None:
+            below = tree[parent] = {}
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override!r}: {parent} is no section")
+        tree = cast(dict[str, Any], below)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"--set {override!r}: {text!r} is no YAML value") from None
+    if key == "name" and "name" in tree and tree["name"] != value and parents[-1:] != ["run"]:
+        tree.clear()  # another plug-in: the old one's parameters do not apply
+    tree[key] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(str(first["loc"][-1]), _keys(first["loc"][:-1]), n=1)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"known are {', '.join(_keys(first['loc'][:-1]))}"
+        )
+        return f"unknown key {where}: {hint}"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (found {first['input']!r})"
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        field = model.model_fields.get(str(part))
+        below = field.annotation if field else None
+        if not (isinstance(below, type) and issubclass(below, BaseModel)):
+            return []
+        model = below
+    return list(model.model_fields)

@@ -1,0 +1,108 @@
+"""A policy version as bytes: tensors in the order of a manifest, checked by a digest."""
+
+# pyright: standard
+# (much of mlx is untyped)
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import mlx.core as mx
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from protocol.errors import WeightsError
+from protocol.messages import TensorSpec
+from protocol.wire import Buffer
+
+_MLX: dict[str, mx.Dtype] = {
+    "bfloat16": mx.bfloat16,
+    "float16": mx.float16,
+    "float32": mx.float32,
+    "uint32": mx.uint32,
+    "uint8": mx.uint8,
+    "int32": mx.int32,
+}
+_UNSIGNED = {1: (mx.uint8, np.uint8), 2: (mx.uint16, np.uint16), 4: (mx.uint32, np.uint32)}
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """All bytes of a version, never changed once made."""
+
+    tensors: tuple[TensorSpec, ...]
+    data: memoryview
+    digest: str
+
+
+def digest_of(data: Buffer) -> str:
+    """xxh3-128 in hexadecimal: finds damage, not forgery (CURVE keys are for that)."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def pack(weights: Iterable[tuple[str, mx.array]]) -> PackedWeights:
+    """Copy evaluated arrays into one buffer, in the given order."""
+    arrays = [(name, mx.contiguous(array)) for name, array in weights]
+    mx.eval([array for _, array in arrays])
+    specs = tuple(
+        TensorSpec.model_validate(
+            {
+                "name": name,
+                "dtype": str(array.dtype).removeprefix("mlx.core."),
+                "shape": tuple(array.shape),
+                "num_bytes": array.nbytes,
+            }
+        )
+        for name, array in arrays
+    )
+    data = np.empty(sum(spec.num_bytes for spec in specs), np.uint8)
+    start = 0
+    for spec, (_, array) in zip(specs, arrays, strict=True):
+        data[start : start + spec.num_bytes] = _bytes_of(array)
+        start += spec.num_bytes
+    view = data.data.toreadonly()
+    return PackedWeights(specs, view, digest_of(view))
+
+
+def combined_digest(arrays: Iterable[tuple[str, mx.array]]) -> str:
+    """One digest of many arrays, their names included; nothing is copied."""
+    state = xxhash.xxh3_128()
+    for name, array in arrays:
+        state.update(name.encode())
+        state.update(_bytes_of(mx.contiguous(array)).data)
+    return state.hexdigest()
+
+
+def unpack(tensors: tuple[TensorSpec, ...], data: Buffer) -> dict[str, mx.array]:
+    """Arrays by name; the bytes are copied.
+
+    Raises:
+        WeightsError: the manifest and the bytes do not fit each other.
+    """
+    if sum(spec.num_bytes for spec in tensors) != len(data):
+        raise WeightsError(f"{len(data)} bytes do not fill the manifest's tensors")
+    arrays: dict[str, mx.array] = {}
+    start = 0
+    for spec in tensors:
+        arrays[spec.name] = _array(spec, memoryview(data)[start : start + spec.num_bytes])
+        start += spec.num_bytes
+    mx.eval(arrays)
+    return arrays
+
+
+def _bytes_of(array: mx.array) -> NDArray[np.uint8]:
+    """The array's bytes; bfloat16 is unknown to numpy, so all travel as unsigned integers."""
+    unsigned, numpy_unsigned = _UNSIGNED[array.dtype.size]
+    flat = cast(Any, np.array(array.reshape(-1).view(unsigned), copy=False))
+    return np.ascontiguousarray(flat, numpy_unsigned).view(np.uint8)
+
+
+def _array(spec: TensorSpec, data: memoryview) -> mx.array:
+    dtype = _MLX[spec.dtype]
+    unsigned, numpy_unsigned = _UNSIGNED[dtype.size]
+    count = int(np.prod(spec.shape, dtype=np.int64))
+    if count * dtype.size != spec.num_bytes:
+        raise WeightsError(f"{spec.name}: {spec.num_bytes} bytes for shape {spec.shape}")
+    flat = np.frombuffer(data, numpy_unsigned)
+    return mx.array(flat, dtype=unsigned).view(dtype).reshape(spec.shape)

@@ -1,0 +1,1 @@
+"""Completions -> rewards: many processes that never load mlx."""

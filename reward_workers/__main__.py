@@ -1,0 +1,83 @@
+"""`python -m reward_workers`: start a reward worker, or check a config's rewards."""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from protocol.config_file import load_config
+from protocol.errors import ConfigError
+from protocol.process import EXIT_DONE, run_main
+from protocol.supervise import supervised
+from protocol.telemetry import setup_logging
+from protocol.transport import parse_address
+from reward_workers.binding import bind_rewards
+from reward_workers.process import serve
+
+DEFAULT_SLOTS = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    Raises:
+        ConfigError, UnknownPluginError: the arguments, the config or a reward cannot be used.
+    """
+    given = _parser().parse_args(arguments)
+    if given.check_config:
+        return check_config(given.check_config, given.overrides)
+    if not given.learner:
+        raise ConfigError("no learner address: give --learner tcp://HOST:PORT, or set LEARNER")
+    parse_address(given.learner)
+    if given.slots < 1:
+        raise ConfigError(f"--slots {given.slots}: wanted 1 or more")
+    setup_logging(given.log_level)
+    return supervised(lambda: serve(given.learner, given.slots), "reward_workers")
+
+
+def check_config(path: str, overrides: Sequence[str]) -> int:
+    """Finds and checks every reward of a config file, without a learner.
+
+    Raises:
+        ConfigError, UnknownPluginError: what would stop a reward worker.
+    """
+    rewards = bind_rewards(load_config(path, overrides).rewards)
+    print("rewards:", ", ".join(reward.name for reward in rewards))
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reward_workers", description=__doc__)
+    parser.add_argument(
+        "--learner",
+        default=os.environ.get("LEARNER", ""),
+        metavar="ADDRESS",
+        help="tcp://HOST:PORT (default: the environment's LEARNER)",
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=DEFAULT_SLOTS,
+        metavar="N",
+        help="samples to hold at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default=os.environ.get("LOG_LEVEL", "INFO"),
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+    parser.add_argument(
+        "--check-config", metavar="FILE", help="check this config's rewards and exit: 0 or 2"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="A.B=C",
+        help="with --check-config: override a value of the file",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

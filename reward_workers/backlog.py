@@ -1,0 +1,119 @@
+"""What a reward worker holds: samples that wait, samples being scored, scores already given.
+
+Nothing is scored twice in a run epoch: a sample that comes again while it waits or is being scored
+is ignored, and one that was scored is answered with the same score. What belongs to an earlier run
+epoch is dropped, finished or not. No socket and no clock; thread-safe.
+"""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol.messages import Score, ScoreTask, ScoreWork
+
+MAX_BATCH = 16
+"""Samples in one reward call."""
+REMEMBERED_SCORES = 10_000
+"""More than can be on their way to the learner."""
+
+Key = tuple[int, int, int]
+"""(group id, attempt, sample): what a score is acked by."""
+
+
+def key_of(sample: ScoreTask | Score) -> Key:
+    """Identity of a sample within a run epoch."""
+    return sample.group_id, sample.attempt, sample.sample
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples that one thread scores together."""
+
+    run_epoch: int
+    tasks: tuple[ScoreTask, ...]
+    started_at: float
+
+
+class Backlog:
+    """Shares the waiting samples out to a bounded number of threads.
+
+    Args:
+        max_running: batches that may be scored at a time.
+    """
+
+    def __init__(self, max_running: int) -> None:
+        self._max_running = max_running
+        self._lock = threading.Lock()
+        self._run_epoch = -1
+        self._waiting: deque[ScoreTask] = deque()
+        self._held: set[Key] = set()
+        """Waiting or being scored."""
+        self._running: set[Batch] = set()
+        """Those of earlier run epochs too: their threads are still taken."""
+        self._scores: OrderedDict[Key, Score] = OrderedDict()
+        self._scored = 0
+
+    def begin(self, run_epoch: int) -> None:
+        """Drops everything of earlier run epochs."""
+        with self._lock:
+            self._run_epoch = run_epoch
+            self._waiting.clear()
+            self._held.clear()
+            self._scores.clear()
+
+    def add(self, work: ScoreWork) -> list[Score]:
+        """Queues samples that are new; returns the scores of those that were scored before."""
+        again: list[Score] = []
+        with self._lock:
+            if work.run_epoch != self._run_epoch:
+                return []
+            for task in work.tasks:
+                key = key_of(task)
+                if score := self._scores.get(key):
+                    again.append(score)
+                elif key not in self._held:
+                    self._held.add(key)
+                    self._waiting.append(task)
+        return again
+
+    def take(self, now: float) -> Batch | None:
+        """An even share of what waits, or None when nothing waits or no thread is free."""
+        with self._lock:
+            free = self._max_running - len(self._running)
+            if not self._waiting or free <= 0:
+                return None
+            share = min(-(-len(self._waiting) // free), MAX_BATCH)
+            tasks = tuple(self._waiting.popleft() for _ in range(share))
+            batch = Batch(self._run_epoch, tasks, now)
+            self._running.add(batch)
+            return batch
+
+    def finish(self, batch: Batch, scores: Sequence[Score]) -> list[Score]:
+        """Frees the batch's thread; returns the scores to hand over: none if they are outdated."""
+        with self._lock:
+            self._running.discard(batch)
+            if batch.run_epoch != self._run_epoch:
+                return []
+            for score in scores:
+                self._held.discard(key_of(score))
+                self._scores[key_of(score)] = score
+            self._scored += len(scores)
+            while len(self._scores) > REMEMBERED_SCORES:
+                self._scores.popitem(last=False)
+        return list(scores)
+
+    def scored(self) -> int:
+        """Scores that were handed over, in all run epochs."""
+        with self._lock:
+            return self._scored
+
+    def waiting(self) -> int:
+        """Samples that no thread has taken yet."""
+        with self._lock:
+            return len(self._waiting)
+
+    def running(self) -> tuple[Batch, ...]:
+        """Batches that are being scored, the longest-running first."""
+        with self._lock:
+            return tuple(sorted(self._running, key=lambda batch: batch.started_at))

@@ -1,0 +1,136 @@
+"""The config's rewards -> functions ready to be called, their parameters checked."""
+
+import contextlib
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from protocol.config import RewardConfig
+from protocol.errors import ConfigError, TrainerError
+from reward_workers.registry import CHECK_ATTRIBUTE, RewardFunction, missing_column, reward
+from reward_workers.rows import GIVEN, Row
+
+_ORDINARY = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_AFTER_STAR = inspect.Parameter.KEYWORD_ONLY
+
+
+@dataclass(frozen=True)
+class BoundReward:
+    """One reward of the config, with its parameters."""
+
+    name: str
+    """As reported: the plug-in's name, without a path, numbered where the config repeats it."""
+    weight: float
+    function: RewardFunction
+    parameters: Mapping[str, Any]
+    signature: inspect.Signature
+
+    def arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Keyword arguments for rows that all have the same columns.
+
+        Raises:
+            RewardError: a column that the function names and the rows lack.
+        """
+        available = {name: [row.columns[name] for row in rows] for name in rows[0].columns}
+        for name, attribute in GIVEN.items():
+            available[name] = [getattr(row, attribute) for row in rows]
+        takes = self.signature.parameters.values()
+        for taken in takes:
+            needed = taken.kind is _ORDINARY and taken.default is taken.empty
+            if needed and taken.name not in available:
+                raise missing_column(taken.name, rows[0].columns)
+        if any(taken.kind is taken.VAR_KEYWORD for taken in takes):
+            hidden = {taken.name for taken in takes if taken.kind is _AFTER_STAR}
+        else:
+            hidden = set(available) - {taken.name for taken in takes if taken.kind is _ORDINARY}
+        passed = {name: values for name, values in available.items() if name not in hidden}
+        return {**passed, **self.parameters}
+
+
+def bind_rewards(configs: Iterable[RewardConfig]) -> tuple[BoundReward, ...]:
+    """Finds every reward of a config and checks its parameters.
+
+    Raises:
+        UnknownPluginError: no such reward, module or file.
+        ConfigError: a parameter that the reward does not take, lacks, or cannot use.
+    """
+    seen: Counter[str] = Counter()
+    bound: list[BoundReward] = []
+    for config in configs:
+        name = config.name.rpartition(":")[2]
+        seen[name] += 1
+        label = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        bound.append(_bind(config, label))
+    return tuple(bound)
+
+
+def _bind(config: RewardConfig, label: str) -> BoundReward:
+    where = f"reward {config.name!r}"
+    function = _find(config.name, where)
+    signature = _signature(function, where)
+    known = {name: p for name, p in signature.parameters.items() if p.kind is _AFTER_STAR}
+    for name in config.parameters:
+        if name not in known:
+            raise ConfigError(_unknown(where, name, signature))
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in config.parameters:
+            raise ConfigError(f"{where} needs the parameter {name!r}")
+    checked = {
+        name: _convert(f"{where}: parameter {name!r}", value, known[name].annotation)
+        for name, value in config.parameters.items()
+    }
+    if check := getattr(function, CHECK_ATTRIBUTE, None):
+        try:
+            check(**checked)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    return BoundReward(label, config.weight, function, checked, signature)
+
+
+def _find(name: str, where: str) -> RewardFunction:
+    try:
+        return reward.get(name)
+    except TrainerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a user's module may raise anything as it loads
+        raise ConfigError(f"{where} does not load: {type(error).__name__}: {error}") from None
+
+
+def _signature(function: RewardFunction, where: str) -> inspect.Signature:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where} cannot be called by keyword: {error}") from None
+    with contextlib.suppress(NameError, AttributeError, SyntaxError, TypeError):
+        # Not every annotation in quotes can be evaluated; then parameters go unchecked.
+        signature = inspect.signature(function, eval_str=True)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ConfigError(f"{where} takes {parameter.name!r} by position only: remove the '/'")
+    return signature
+
+
+def _unknown(where: str, name: str, signature: inspect.Signature) -> str:
+    if (parameter := signature.parameters.get(name)) and parameter.kind is _ORDINARY:
+        return f"{where}: {name!r} is a data column, not a parameter; put it after '*' to set it"
+    known = [p.name for p in signature.parameters.values() if p.kind is _AFTER_STAR]
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{where} takes no parameter {name!r}: {hint}known are {', '.join(known) or 'none'}"
+
+
+def _convert(where: str, value: object, annotation: Any) -> object:  # noqa: ANN401 - any type hint
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return value
+    try:
+        return TypeAdapter[object](annotation).validate_python(value)
+    except PydanticUserError:  # a type that pydantic cannot check
+        return value
+    except ValidationError as error:
+        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {message} (found {value!r})") from None

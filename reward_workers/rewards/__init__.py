@@ -1,0 +1,1 @@
+"""Reward functions, one file each; a new file here is a new reward."""

@@ -1,0 +1,206 @@
+"""What the exchange does for peers and for training, in real messages on a fake transport."""
+
+import logging
+
+from protocol.messages import (
+    Chunk,
+    ChunkRequest,
+    Goodbye,
+    HeartbeatAck,
+    HelloWanted,
+    LeaseGrant,
+    Manifest,
+    ManifestRequest,
+    Notice,
+    RolloutAck,
+    ScoreAck,
+)
+from protocol.transport import Channel
+from protocol.weights import digest_of
+
+DEADLINE_SECONDS = 10.0
+GROUP_SIZE = 2
+
+
+def test_a_whole_batch_goes_round(start):
+    run = start(learner={"groups_per_step": 2})
+    run.publish()
+    batch = run.call(run.exchange.next_batch)
+    worker = run.peer("worker", capacity=100)
+    actor = run.peer("actor", capacity=100)
+    leases = actor.leases(2)[:2]
+    for lease in leases:
+        assert (lease.purpose, lease.num_samples, lease.attempt) == ("train", GROUP_SIZE, 1)
+        actor.complete(lease)
+    for task in worker.tasks(4):
+        worker.score(task)
+    got = batch.result(DEADLINE_SECONDS)
+    assert [sample.rollout.completion for sample in got.samples] == ["0/0", "0/1", "1/0", "1/1"]
+    assert [sample.score.reward for sample in got.samples] == [1.0, 0.0, 1.0, 0.0]
+    assert {sample.actor for sample in got.samples} == {"actor"}
+    for sample in got.samples:
+        entry = run.book.entry(sample.rollout.group_id)
+        assert (sample.prompt_id, sample.prompt) == (entry.prompt_id, entry.prompt)
+        assert sample.prompt_ids.tolist() == [sample.rollout.token_ids[0]]
+    assert got.snapshot.watermark == 2
+    assert len(actor.wait_for(RolloutAck, 4)) == len(worker.wait_for(ScoreAck, 4)) == 4
+    run.publish(b"better", trained=True)
+    counts = run.exchange.counts()
+    assert (counts["trained"], counts["peers/actor"], counts["peers/reward_worker"]) == (2, 1, 1)
+    actor.beat()
+    assert actor.wait_for(HeartbeatAck, 2)[-1] == HeartbeatAck(run_epoch=3, policy_version=1)
+    assert run.metrics.value("mlxrl_policy_version") == 1
+
+
+def test_an_evaluation_completes_every_held_out_prompt_once_and_greedily(start):
+    run = start(heldout=3)
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    for _ in range(2):
+        evaluation = run.call(run.exchange.evaluate)
+        leases = [lease for lease in actor.leases(3) if lease.purpose == "evaluation"]
+        while len(leases) < 3:
+            leases += [lease for lease in actor.leases(1) if lease.purpose == "evaluation"]
+        for lease in leases:
+            assert (lease.num_samples, lease.temperature) == (1, 0.0)
+            actor.complete(lease)
+        for task in worker.tasks(3):
+            worker.score(task)
+        samples = evaluation.result(DEADLINE_SECONDS)
+        assert [sample.prompt_id for sample in samples] == ["h:0", "h:1", "h:2"]
+
+
+def test_weights_are_announced_in_one_frame_and_served_in_chunks(start):
+    run = start()
+    data = bytes(range(256)) * 5000  # two chunks
+    run.publish(data)
+    digest = digest_of(data)
+    notice = Notice(run_id="run-1", run_epoch=3, policy_version=0, digest=digest)
+    run.transport.wait_for(lambda: run.transport.published == [notice])
+    actor = run.peer("actor", version=-1)
+    actor.say(Channel.WEIGHTS, ManifestRequest(peer="actor", held_version=-1))
+    [manifest] = actor.wait_for(Manifest)
+    assert (manifest.policy_version, manifest.digest, manifest.total_bytes) == (
+        0,
+        digest,
+        len(data),
+    )
+    for index in (0, 1):
+        request = ChunkRequest(policy_version=0, digest=digest, index=index)
+        actor.say(Channel.WEIGHTS, request)
+    actor.wait_for(Chunk, 2)
+    assert b"".join(raw for _, raw in run.transport.to("actor", Chunk)) == data
+
+
+def test_synchronous_training_grants_nothing_while_a_batch_is_in_hand(start):
+    run = start(learner={"max_off_policy_steps": 0})
+    run.publish()
+    batch = run.call(run.exchange.next_batch)
+    worker, actor = run.peer("worker"), run.peer("actor")
+    [lease] = actor.leases(1)
+    actor.complete(lease)
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    batch.result(DEADLINE_SECONDS)
+    actor.beat()
+    run.transport.settle()
+    assert len(run.transport.to("actor", LeaseGrant)) == 1
+    run.publish(b"better", trained=True)
+    actor.beat()  # it still holds version 0
+    run.transport.settle()
+    assert len(run.transport.to("actor", LeaseGrant)) == 1
+    actor.version = 1
+    actor.beat()
+    [following] = actor.leases(1)
+    assert (following.group_id, following.policy_version) == (1, 1)
+
+
+def test_a_skipped_batch_is_dropped_and_the_next_one_is_trained_at_the_same_version(start):
+    run = start(learner={"max_off_policy_steps": 0})
+    run.publish()
+    worker, actor = run.peer("worker"), run.peer("actor")
+    batch = run.call(run.exchange.next_batch)
+    actor.complete(actor.leases(1)[0])
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    batch.result(DEADLINE_SECONDS)
+    run.exchange.skip("non_finite")
+    assert actor.leases(1)[0].group_id == 1
+    counts = run.exchange.counts()
+    assert (counts["dropped/non_finite"], counts["trained"]) == (1, 0)
+
+
+def test_the_end_of_the_data_is_a_batch_without_samples(start):
+    run = start(learner={"groups_per_step": 6, "max_off_policy_steps": 0}, epochs=1)
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    batch = run.call(run.exchange.next_batch)
+    for lease in actor.leases(6):
+        actor.complete(lease)
+    for task in worker.tasks(6 * GROUP_SIZE):
+        worker.score(task)
+    samples = batch.result(DEADLINE_SECONDS).samples
+    assert sorted({sample.prompt_id for sample in samples}) == [f"t:{i}" for i in range(6)]
+    run.publish(b"better", trained=True)
+    assert run.call(run.exchange.next_batch).result(DEADLINE_SECONDS).samples == ()
+
+
+def test_the_leases_of_an_actor_that_says_goodbye_are_issued_again_at_once(start):
+    run = start()
+    run.publish()
+    first = run.peer("actor-1", capacity=2)
+    lost = first.leases(1)
+    second = run.peer("actor-2", capacity=2)
+    second.leases(1)
+    first.say(Channel.CONTROL, Goodbye(reason="told to end", peer="actor-1"))
+    run.transport.settle()
+    second.capacity = 100
+    second.beat()
+    again = {(lease.group_id, lease.attempt) for lease in second.leases(1)}
+    assert (lost[0].group_id, 2) in again
+    assert run.exchange.counts()["peers/actor"] == 1
+
+
+def test_a_connection_that_ends_for_good_costs_the_peer_its_leases(start, caplog):
+    caplog.set_level(logging.WARNING, "learner.exchange")
+    run = start()
+    run.publish()
+    actor = run.peer("actor-1", connection=17, capacity=2)
+    actor.leases(1)
+    run.transport.disconnect(17)
+    run.transport.settle()
+    assert run.exchange.counts()["peers/actor"] == 1
+    run.transport.now += 1.0
+    run.transport.settle()
+    counts = run.exchange.counts()
+    assert (counts["peers/actor"], counts["discarded/actor_lost"]) == (0, 1)
+    assert "lost actor-1: its connection ended" in caplog.text
+
+
+def test_a_silent_peer_is_lost_and_asked_to_say_hello_when_it_speaks_again(start):
+    run = start()
+    actor = run.peer("actor-1")
+    run.transport.now += 10.0  # ten heartbeats
+    run.transport.settle()
+    assert run.exchange.counts()["peers/actor"] == 0
+    actor.beat()
+    actor.wait_for(HelloWanted)
+
+
+def test_a_heartbeats_odd_figures_do_no_harm(start):
+    run = start()
+    actor = run.peer("actor-1")
+    for odd in (float("nan"), float("inf"), -1e300):
+        actor.beat(metrics={"peak_rss_bytes": odd})
+        run.transport.settle()
+        assert run.exchange.counts()["peers/actor"] == 1
+
+
+def test_a_worker_with_room_for_everything_gets_all_that_waits(start):
+    run = start(learner={"groups_per_step": 6})
+    run.publish()
+    actor = run.peer("actor", capacity=1_000_000)
+    for lease in actor.leases(6):
+        actor.complete(lease)
+    actor.wait_for(RolloutAck, 6 * GROUP_SIZE)
+    assert len(run.peer("worker", capacity=1_000_000).tasks(6 * GROUP_SIZE)) >= 6 * GROUP_SIZE

@@ -1,0 +1,182 @@
+"""What the ledger decided -> messages, each to its peer on its channel."""
+
+import json
+from typing import Any
+
+import pytest
+
+from learner.data import PromptStream, TokenizedPrompt
+from learner.exchange.outbound import MAX_PART_ITEMS, MAX_PART_TEXT, Outbound
+from learner.exchange.prompt_book import PromptBook
+from learner.ledger import events as ev
+from learner.ledger.groups import EVALUATION_IDS, Group
+from learner.sources import Row
+from protocol.fields import MAX_TEXT
+from protocol.messages import (
+    LeaseCancel,
+    LeaseGrant,
+    Message,
+    RolloutAck,
+    ScoreAck,
+    ScoreWork,
+)
+from protocol.transport import Channel
+from protocol.wire import MAX_FRAME_BYTES, decode
+
+
+class Sent:
+    """A transport and a ledger in one: keeps what is sent, holds the groups to send about."""
+
+    run_epoch = 3
+
+    def __init__(self, config, columns=None):
+        self.messages: list[tuple[Channel, str, Message]] = []
+        self.largest_frame = 0
+        self.groups: dict[int, Group] = {}
+        row = Row("data:1", [{"role": "user", "content": "1+1=?"}], columns or {"answer": "2"})
+        prompts = [TokenizedPrompt(row, (7, 8))]
+        book = PromptBook(prompts, prompts, PromptStream(1, 0), 0)
+        double: Any = self
+        self.outbound = Outbound(double, double, book, config)
+
+    def send(self, channel, routing_id, frames):
+        self.largest_frame = max(self.largest_frame, *map(len, frames))
+        self.messages.append((channel, routing_id.decode(), decode(frames).message))
+        return True
+
+    def group(self, group_id):
+        return self.groups.get(group_id)
+
+    def add_group(self, group_id, samples):
+        """A group whose rollouts have arrived."""
+        self.groups[group_id] = group = Group(group_id, "train", len(samples))
+        group.lease("actor-1", 0)
+        for slot, sample in zip(group.samples, samples, strict=True):
+            slot.rollout = sample.rollout
+
+
+@pytest.fixture
+def config(make_config):
+    return make_config(
+        run={"seed": 5}, generation={"temperature": 0.8, "max_completion_tokens": 12}
+    )
+
+
+def grant(group_id, peer="actor-1", purpose: ev.Purpose = "train", num_samples=4):
+    return ev.GrantLease(peer, group_id, 2, purpose, num_samples, 6)
+
+
+def test_the_leases_of_one_peer_go_out_together(config):
+    sent = Sent(config)
+    sent.outbound.carry_out([grant(0), grant(1, "actor-2"), grant(2)])
+    [(_, first, granted), (_, second, other)] = sent.messages
+    assert {channel for channel, *_ in sent.messages} == {Channel.CONTROL}
+    assert (first, second) == ("actor-1", "actor-2")
+    assert isinstance(granted, LeaseGrant)
+    assert isinstance(other, LeaseGrant)
+    assert granted.run_epoch == 3
+    assert [lease.group_id for lease in granted.leases] == [0, 2]
+    assert [lease.group_id for lease in other.leases] == [1]
+
+
+def test_a_training_lease_samples_as_the_run_is_configured(config):
+    sent = Sent(config)
+    sent.outbound.carry_out([grant(3)])
+    [(_, _, granted)] = sent.messages
+    assert isinstance(granted, LeaseGrant)
+    [lease] = granted.leases
+    assert (lease.group_id, lease.attempt, lease.purpose) == (3, 2, "train")
+    assert (lease.num_samples, lease.max_completion_tokens) == (4, 12)
+    assert (lease.temperature, lease.policy_version) == (0.8, 6)
+    assert lease.prompt_ids.tolist() == [7, 8]
+
+
+def test_an_evaluation_lease_is_greedy(config):
+    sent = Sent(config)
+    sent.outbound.carry_out([grant(EVALUATION_IDS, purpose="evaluation", num_samples=1)])
+    [(_, _, granted)] = sent.messages
+    assert isinstance(granted, LeaseGrant)
+    assert (granted.leases[0].purpose, granted.leases[0].temperature) == ("evaluation", 0.0)
+
+
+def seeds(make_config, seed, *group_ids):
+    sent = Sent(make_config(run={"seed": seed}))
+    sent.outbound.carry_out([grant(group_id) for group_id in group_ids])
+    [(_, _, granted)] = sent.messages
+    assert isinstance(granted, LeaseGrant)
+    return [lease.seed for lease in granted.leases]
+
+
+def test_seeds_differ_by_group_and_run_and_are_the_same_again(make_config):
+    every = [*seeds(make_config, 0, *range(50)), *seeds(make_config, 1, *range(50))]
+    assert len(set(every)) == 100
+    assert seeds(make_config, 1, 7) == [every[57]]
+    assert seeds(make_config, 2**60, EVALUATION_IDS)[0] < 2**53
+
+
+def test_scoring_work_carries_the_row_and_the_completion(config, make_sample):
+    sent = Sent(config)
+    sent.add_group(0, [make_sample(), make_sample(token_ids=(9, 9, 9), finish_reason="length")])
+    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, 1)])
+    [(channel, peer, work)] = sent.messages
+    assert (channel, peer) == (Channel.ROLLOUTS, "worker-1")
+    assert isinstance(work, ScoreWork)
+    assert work.run_epoch == 3
+    [task] = work.tasks
+    assert (task.group_id, task.attempt, task.sample) == (0, 1, 1)
+    assert json.loads(task.prompt) == [{"role": "user", "content": "1+1=?"}]
+    assert json.loads(task.columns) == {"answer": "2"}
+    assert (task.completion, task.completion_tokens) == ("completion 0/0", 3)
+    assert task.finish_reason == "length"
+
+
+def test_acks_and_cancels_reach_their_peer(config):
+    sent = Sent(config)
+    sent.outbound.carry_out(
+        [
+            ev.AckRollout("actor-1", 4, 1, 2, False, "stale_attempt"),
+            ev.AckScore("worker-1", 4, 1, 2),
+            ev.CancelLease("actor-1", 4, 1, "deadline"),
+            ev.NeedPrompts(3),
+        ]
+    )
+    where = {"group_id": 4, "attempt": 1}
+    assert sent.messages == [
+        (
+            Channel.ROLLOUTS,
+            "actor-1",
+            RolloutAck(**where, sample=2, accepted=False, reason="stale_attempt"),
+        ),
+        (Channel.ROLLOUTS, "worker-1", ScoreAck(**where, sample=2)),
+        (Channel.CONTROL, "actor-1", LeaseCancel(**where, reason="deadline")),
+    ]
+
+
+def test_more_work_than_a_message_holds_goes_out_in_parts(config, make_sample):
+    # a reward worker that joins late, with room for everything that waits
+    sent = Sent(config)
+    sample = make_sample()
+    sent.add_group(0, [sample] * (2 * MAX_PART_ITEMS + 5))
+    number = len(sent.groups[0].samples)
+    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(number)])
+    sent.outbound.carry_out([grant(i) for i in range(number)])
+    tasks = [
+        task.sample for _, _, m in sent.messages if isinstance(m, ScoreWork) for task in m.tasks
+    ]
+    leases = [
+        lease.group_id
+        for _, _, m in sent.messages
+        if isinstance(m, LeaseGrant)
+        for lease in m.leases
+    ]
+    assert tasks == leases == list(range(number))
+    assert len(sent.messages) == 6
+
+
+def test_work_with_long_columns_fits_the_wire(config, make_sample):
+    sent = Sent(config, columns={"tests": "x" * (MAX_TEXT // 2)})
+    sent.add_group(0, [make_sample()] * 40)  # 80 million characters
+    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(40)])
+    assert sent.largest_frame <= MAX_PART_TEXT + 100_000 < MAX_FRAME_BYTES
+    tasks = [task for _, _, m in sent.messages if isinstance(m, ScoreWork) for task in m.tasks]
+    assert [task.sample for task in tasks] == list(range(40))

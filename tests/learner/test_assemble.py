@@ -1,0 +1,143 @@
+"""Putting a learner together: what is refused before anything is written, and what is resumed."""
+
+import json
+import socket
+
+import pytest
+
+from learner.assemble import assemble, ledger_limits, make_evaluators
+from learner.checkpoint import Position, save_checkpoint
+from learner.ledger.snapshot import Snapshot
+from learner.run_folder import RunFolder
+from protocol.config_file import load_config
+from protocol.errors import CheckpointError, ConfigError, DataError
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def make_learner(make_config, free_port, folder):
+    """Assembles a learner and takes it apart again."""
+
+    def make(*, resume=False, run_id="", **sections):
+        config = make_config(network={"port": free_port}, **sections)
+        learner = assemble(config, folder, resume=resume, run_id=run_id)
+        learner.exchange.start()
+        learner.close("the test is over")
+        return learner
+
+    return make
+
+
+def save(learner, step=3, watermark=5):
+    """Saves a checkpoint as the learner's loop would."""
+    loop = learner.loop
+    position = Position(step, step, Snapshot(watermark=watermark, counts={"trained": step}))
+    trainer = loop.trainer
+    return save_checkpoint(
+        loop.folder.checkpoints,
+        position,
+        trainer.policy,
+        trainer.masters,
+        trainer.optimizer,
+        loop.config,
+    )
+
+
+def test_a_new_run_begins_at_step_0_in_epoch_1(make_learner, folder):
+    learner = make_learner()
+    assert learner.loop.position == Position(0, 0, Snapshot())
+    assert (folder.path / "run_epoch").read_text() == "1\n"
+    assert load_config(folder.path / "config.yaml") == learner.loop.config
+    assert learner.loop.num_heldout == 2
+    assert list(learner.loop.evaluators) == ["accuracy"]
+
+
+def long_prompt(tmp_path):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "1+" * 100, "answer": "2"}) + "\n")
+    return {"train": [str(path)], "max_prompt_tokens": 100}
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "named"),
+    [
+        ({"learner": {"publish": {"kind": "lora"}}}, ConfigError, "learner.publish.kind"),
+        ({"learner": {"tuning": "lora", "lora": {"layers": 9}}}, ConfigError, "lora.layers is 9"),
+        ({"data": "long"}, DataError, "long.jsonl:1"),
+        ({"data": {"train": ["arithmetic:add2?count=0"]}}, DataError, "add2.count=0 holds no rows"),
+    ],
+)
+def test_what_is_refused_leaves_no_run_folder_and_no_taken_port(
+    make_learner, folder, tmp_path, sections, error, named
+):
+    if sections.get("data") == "long":
+        sections = {"data": long_prompt(tmp_path)}
+    with pytest.raises(error, match=named):
+        make_learner(**sections)
+    assert not folder.path.exists()
+    make_learner()
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_a_taken_port_leaves_no_run_folder(make_learner, folder, free_port, offset):
+    with socket.socket() as taken:
+        taken.bind((HOST, free_port + offset))
+        taken.listen()
+        with pytest.raises(ConfigError, match=f"port {free_port + offset}: .*in use"):
+            make_learner()
+    assert not folder.path.exists()
+    make_learner()
+
+
+def test_a_run_goes_on_where_its_checkpoint_stands(make_learner, folder):
+    first = make_learner()
+    for step in (1, 2, 3, 4, 5):
+        folder.append_metrics({"step": step})
+    save(first)
+    second = make_learner(resume=True)
+    position = second.loop.position
+    assert (position.step, position.policy_version, position.snapshot.watermark) == (3, 3, 5)
+    rows = (folder.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3]
+    assert (folder.path / "run_epoch").read_text() == "2\n"
+
+
+def test_a_resume_with_another_tuning_changes_nothing_in_the_run_folder(make_learner, folder):
+    save(make_learner())
+    folder.append_metrics({"step": 4})
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match="use the config it was made with"):
+        make_learner(resume=True, learner={"tuning": "lora"})
+    after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_the_ledgers_limits_are_the_configs(make_config):
+    limits = ledger_limits(
+        make_config(
+            learner={
+                "groups_per_step": 4,
+                "max_off_policy_steps": 2,
+                "max_attempts": 7,
+                "lease_seconds": 11.0,
+                "score_seconds": 13.0,
+            },
+            generation={"group_size": 3},
+        )
+    )
+    assert (limits.groups_per_step, limits.group_size) == (4, 3)
+    assert (limits.max_off_policy_steps, limits.max_attempts) == (2, 7)
+    assert (limits.lease_seconds, limits.score_seconds) == (11.0, 13.0)
+    assert limits.prompts_low_water == 12  # what admission lets be in flight
+
+
+def test_an_evaluator_that_is_named_twice_is_refused(make_config):
+    twice = [{"name": "accuracy"}, {"name": "accuracy", "threshold": 0.5}]
+    with pytest.raises(ConfigError, match="names accuracy twice"):
+        make_evaluators(make_config(evaluation={"evaluators": twice}))

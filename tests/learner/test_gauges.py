@@ -1,0 +1,24 @@
+import math
+
+from learner.gauges import show
+from protocol.telemetry import Metrics
+
+
+def test_gauges_show_the_step_the_groups_and_the_peers():
+    metrics = Metrics()
+    counts = {"ready": 3, "leased": 2, "trained": 8, "dropped/attempts": 1, "peers/actor": 2}
+    show(metrics, {"step": 4, "loss": 0.5, "skipped": ""}, counts)
+    assert metrics.value("mlxrl_step") == 4
+    assert metrics.value("mlxrl_step_metric", "loss") == 0.5
+    assert metrics.value("mlxrl_groups", "ready") == 3
+    assert metrics.value("mlxrl_groups", "scored") == 0
+    assert metrics.value("mlxrl_groups_ended", "dropped/attempts") == 1
+    assert metrics.value("mlxrl_groups_ended", "trained") == 8
+    assert metrics.value("mlxrl_peers", "actor") == 2
+
+
+def test_a_figure_that_has_become_null_does_not_keep_its_old_value():
+    metrics = Metrics()
+    show(metrics, {"step": 1, "loss": 0.5}, {})
+    show(metrics, {"step": 2, "loss": None}, {})
+    assert math.isnan(metrics.value("mlxrl_step_metric", "loss"))

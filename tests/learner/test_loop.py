@@ -1,0 +1,228 @@
+"""The training loop, with an exchange and a trainer that follow a script."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from learner.checkpoint import Position
+from learner.ledger.snapshot import Snapshot
+from learner.loop import Loop
+from learner.masters import Masters
+from learner.optimizer import make_optimizer
+from learner.run_folder import RunFolder
+from learner.samples import ScoredBatch
+from learner.step import StepResult
+from protocol.errors import RunStopped
+from protocol.policy import Policy
+from protocol.telemetry import Metrics
+
+
+class Script:
+    """An exchange and a trainer in one; notes what the loop asks for, in order."""
+
+    def __init__(self, config, sample, skips, num_batches, model_folder):
+        self.log: list[str] = []
+        self.published: list[float] = []
+        model = nn.Linear(1, 1, bias=False)
+        model.weight = mx.zeros((1, 1))
+        self.policy = Policy(model, SimpleNamespace(), model_folder, mx.float32, mx.float32)
+        self.masters = Masters(self.policy)
+        self.optimizer = make_optimizer(config.learner.optimizer, self.masters.arrays)
+        self._sample = sample
+        self._skips = skips
+        self._num_batches = num_batches
+        self._batches = 0
+
+    # The exchange.
+
+    def next_batch(self):
+        self.log.append("next_batch")
+        self._batches += 1
+        samples = (self._sample,) if self._batches <= self._num_batches else ()
+        snapshot = Snapshot(watermark=self._batches, counts={"trained": 1}, batch_groups=1)
+        return ScoredBatch(samples, snapshot)
+
+    def evaluate(self):
+        self.log.append("evaluate")
+        return (self._sample, self._sample)
+
+    def publish(self, packed, *, trained):
+        self.log.append("publish trained" if trained else "publish")
+        self.published.append(float(np.frombuffer(packed.data, np.float32)[0]))
+
+    def skip(self, reason):
+        self.log.append(f"skip {reason}")
+
+    def counts(self):
+        return {"trained": 3, "ready": 1}
+
+    # The trainer: a step of 1 each time.
+
+    def step(self, samples, step):
+        self.log.append(f"step {step}")
+        skipped = self._skips.get(step, "")
+        if not skipped:
+            self.masters.replace({"weight": self.masters.arrays["weight"] + 1.0})
+        figures = {"loss": float("nan") if skipped else 0.5, "learning_rate": 1e-3}
+        logprobs = (np.full(2, -0.5, np.float32),)
+        return StepResult(figures, np.zeros(1, np.float32), logprobs, skipped)
+
+
+@pytest.fixture
+def make_loop(make_config, make_sample, tmp_path):
+    def make(
+        *, max_steps=4, interval=2, before=True, checkpoints=2, skips=None, batches=99, **extra: Any
+    ):
+        config = make_config(
+            run={"max_steps": max_steps},
+            evaluation={"interval": interval, "before_training": before},
+            checkpoints={"interval": checkpoints},
+        )
+        model_folder = tmp_path / "model"
+        model_folder.mkdir(exist_ok=True)
+        script = Script(config, make_sample(), skips or {}, batches, model_folder)
+        folder = RunFolder(tmp_path / "run")
+        folder.create(config, resume=folder.path.exists())
+        loop = Loop(
+            config=config,
+            trainer=script,  # pyright: ignore[reportArgumentType]
+            exchange=script,
+            evaluators={"accuracy": lambda samples: {"accuracy": 0.5, "n": len(samples)}},
+            num_heldout=extra.get("num_heldout", 2),
+            folder=folder,
+            metrics=Metrics(),
+            position=extra.get("position", Position(0, 0, Snapshot())),
+        )
+        return loop, script
+
+    return make
+
+
+def rows(loop, name):
+    path = loop.folder.path / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def saved_steps(loop):
+    return sorted(path.name for path in loop.folder.checkpoints.iterdir())
+
+
+def test_weights_are_published_before_anything_is_asked_for_and_after_every_step(make_loop):
+    loop, script = make_loop(max_steps=3)
+    loop.run()
+    assert script.log == [
+        "publish",
+        "evaluate",
+        *["next_batch", "step 0", "publish trained"],
+        *["next_batch", "step 1", "publish trained", "evaluate"],
+        *["next_batch", "step 2", "publish trained", "evaluate"],
+    ]
+    assert script.published == [0.0, 1.0, 2.0, 3.0]
+    assert [row["step"] for row in rows(loop, "eval.jsonl")] == [0, 2, 3]
+    assert [row["policy_version"] for row in rows(loop, "eval.jsonl")] == [0, 2, 3]
+    assert saved_steps(loop) == ["step_000002", "step_000003"]
+    assert json.loads((loop.folder.path / "summary.json").read_text())["trained"] == 3
+
+
+def test_the_last_evaluation_and_checkpoint_are_not_made_twice(make_loop):
+    loop, script = make_loop(max_steps=4, interval=2)
+    loop.run()
+    assert [row["step"] for row in rows(loop, "eval.jsonl")] == [0, 2, 4]
+    assert saved_steps(loop) == ["step_000002", "step_000004"]
+    assert script.log[-1] == "evaluate"
+
+
+def test_with_intervals_of_zero_it_evaluates_before_and_after_and_saves_at_the_end(make_loop):
+    loop, _ = make_loop(max_steps=3, interval=0, checkpoints=0)
+    loop.run()
+    assert [row["step"] for row in rows(loop, "eval.jsonl")] == [0, 3]
+    assert saved_steps(loop) == ["step_000003"]
+
+
+def test_without_held_out_prompts_or_before_training_there_is_no_evaluation(make_loop):
+    loop, script = make_loop(max_steps=2, num_heldout=0)
+    loop.run()
+    assert "evaluate" not in script.log
+    loop, script = make_loop(max_steps=1, before=False, interval=0)
+    loop.run()
+    assert script.log[:2] == ["publish", "next_batch"]
+
+
+def test_the_end_of_the_data_ends_the_run_with_evaluation_and_checkpoint(make_loop):
+    loop, script = make_loop(max_steps=9, interval=0, checkpoints=0, batches=3)
+    loop.run()
+    assert script.log[-2:] == ["next_batch", "evaluate"]
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [1, 2, 3]
+    assert saved_steps(loop) == ["step_000003"]
+
+
+def test_a_resumed_run_goes_on_with_the_next_step(make_loop):
+    position = Position(5, 4, Snapshot(watermark=5))
+    loop, script = make_loop(max_steps=7, interval=0, checkpoints=0, position=position)
+    loop.run()
+    assert script.log[:3] == ["publish", "next_batch", "step 5"]
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [6, 7]
+    assert [row["policy_version"] for row in rows(loop, "metrics.jsonl")] == [5, 6]
+    assert saved_steps(loop) == ["step_000007"]
+
+
+def test_a_resumed_run_that_was_complete_trains_no_more(make_loop):
+    loop, script = make_loop(max_steps=5, position=Position(5, 5, Snapshot()))
+    loop.run()
+    assert script.log == ["publish", "evaluate"]
+    assert saved_steps(loop) == ["step_000005"]
+
+
+def test_a_skipped_step_raises_the_step_alone_and_drops_its_groups(make_loop):
+    loop, script = make_loop(max_steps=3, interval=0, skips={1: "non_finite"})
+    loop.run()
+    assert script.log.count("publish trained") == 2
+    assert "skip non_finite" in script.log
+    found = rows(loop, "metrics.jsonl")
+    assert [(row["step"], row["policy_version"]) for row in found] == [(1, 1), (2, 1), (3, 2)]
+    assert [row["skipped"] for row in found] == ["", "non_finite", ""]
+    assert found[1]["loss"] is None
+    assert (loop.folder.path / "rollouts" / "step_000002.jsonl").exists()
+    state = json.loads((loop.folder.checkpoints / "step_000002" / "trainer.json").read_text())
+    assert (state["step"], state["policy_version"]) == (2, 1)
+    assert state["ledger"]["watermark"] == 2
+    assert state["ledger"]["counts"] == {"trained": 0, "dropped/non_finite": 1}
+
+
+def test_three_skipped_steps_in_a_row_stop_the_run_with_the_reason(make_loop):
+    skips = {0: "non_finite", 1: "non_finite", 3: "non_finite", 4: "masked", 5: "non_finite"}
+    loop, script = make_loop(max_steps=9, interval=0, skips=skips)
+    with pytest.raises(RunStopped, match=r"3 steps in a row were skipped: non_finite \(loss nan"):
+        loop.run()
+    assert script.log[-2:] == ["step 5", "skip non_finite"]
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert "step_000006" not in saved_steps(loop)  # what led nowhere is no point to resume
+
+
+def test_a_checkpoint_belongs_to_the_weights_that_its_batch_resulted_in(make_loop):
+    loop, _ = make_loop(max_steps=2, checkpoints=2)
+    loop.run()
+    path = loop.folder.checkpoints / "step_000002"
+    arrays = mx.load(str(path / "trainer.safetensors"))
+    assert isinstance(arrays, dict)
+    assert arrays["masters/weight"].item() == 2.0
+    assert json.loads((path / "trainer.json").read_text())["ledger"]["watermark"] == 2
+
+
+def test_metrics_follow_the_last_row(make_loop):
+    loop, _ = make_loop(max_steps=2, interval=0)
+    loop.run()
+    assert loop.metrics.value("mlxrl_step") == 2
+    assert loop.metrics.value("mlxrl_step_metric", "loss") == 0.5
+    assert loop.metrics.value("mlxrl_step_metric", "reward/mean") == 1.0
+
+
+def test_only_the_newest_checkpoints_are_kept(make_loop):
+    loop, _ = make_loop(max_steps=5, checkpoints=1)
+    loop.run()
+    assert saved_steps(loop) == ["step_000003", "step_000004", "step_000005"]

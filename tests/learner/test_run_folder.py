@@ -1,0 +1,169 @@
+"""The run folder: who may write into it, what a crash leaves, what JSON cannot hold."""
+
+import json
+import math
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.run_folder import RunFolder, finite, refuse_existing, write_atomically
+from protocol.config_file import load_config
+from protocol.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path, make_config):
+    made = RunFolder(tmp_path / "runs" / "one")
+    made.create(make_config(), resume=False)
+    return made
+
+
+def rows(folder, name):
+    return [json.loads(line) for line in (folder.path / name).read_text().splitlines()]
+
+
+def test_a_new_folder_holds_the_resolved_config(tmp_path, make_config):
+    config = make_config(run={"max_steps": 7})
+    folder = RunFolder(tmp_path / "runs" / "one")
+    folder.create(config, resume=False)
+    assert load_config(folder.path / "config.yaml") == config
+    assert folder.checkpoints.is_dir()
+    assert folder.logs.is_dir()
+
+
+def test_an_existing_folder_is_refused_unless_the_run_is_resumed(folder, make_config):
+    with pytest.raises(ConfigError, match=r"one exists: continue that run with --resume"):
+        folder.create(make_config(), resume=False)
+    folder.create(make_config(), resume=True)
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(tmp_path):
+    with pytest.raises(ConfigError, match=r"no run folder .*nowhere to resume"):
+        refuse_existing(tmp_path / "nowhere", resume=True)
+
+
+def test_an_empty_folder_is_nobodys_and_a_file_is_refused(tmp_path):
+    refuse_existing(tmp_path, resume=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        refuse_existing(tmp_path / "file", resume=True)
+
+
+def test_an_empty_folder_is_no_run_yet(tmp_path):
+    refuse_existing(tmp_path, resume=False)
+    with pytest.raises(ConfigError, match="no run folder"):
+        refuse_existing(tmp_path, resume=True)
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match="file is a file"):
+            refuse_existing(tmp_path / "file", resume=resume)
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path, make_config):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot write run folder"):
+        RunFolder(tmp_path / "file" / "run").create(make_config(), resume=False)
+
+
+def test_the_run_epoch_rises_with_every_start(folder):
+    assert [folder.next_run_epoch() for _ in range(3)] == [1, 2, 3]
+    assert RunFolder(folder.path).next_run_epoch() == 4
+
+
+def test_the_run_epoch_is_on_disk_before_it_is_used(folder, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, (folder.path / "run_epoch").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder.next_run_epoch()
+    # the bytes before the name, then the folder with the name
+    assert synced == [("file", False), ("folder", True)]
+
+
+def test_records_after_a_step_are_cut_back_and_the_others_stay_as_they_are(folder):
+    for step in (1, 2, 3):
+        folder.append_metrics({"step": step, "loss": 0.1 * step})
+        folder.write_rollouts(step, [{"group": step}])
+    for step in (0, 2, 3):
+        folder.append_evaluation({"step": step, "accuracy": 0.5})
+    before = (folder.path / "metrics.jsonl").read_text().splitlines()
+    folder.cut_back(2)
+    assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
+    assert [row["step"] for row in rows(folder, "eval.jsonl")] == [0, 2]
+    assert sorted(path.name for path in (folder.path / "rollouts").iterdir()) == [
+        "step_000001.jsonl",
+        "step_000002.jsonl",
+    ]
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "lo', '{"step": 2, "x": {"y": 1}', "{", '{"a}'])
+def test_a_torn_last_line_is_cut_off(folder, torn):
+    folder.append_metrics({"step": 1})
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    folder.cut_back(5)
+    folder.append_metrics({"step": 2})
+    assert [row["step"] for row in rows(folder, "metrics.jsonl")] == [1, 2]
+
+
+def test_cutting_back_a_run_without_records_does_nothing(folder):
+    folder.cut_back(0)
+    assert not (folder.path / "metrics.jsonl").exists()
+
+
+def test_what_is_not_finite_is_null_in_every_file(folder):
+    odd = {"a": math.nan, "b": {"c": [1.5, math.inf, (-math.inf, "nan")]}, "step": 1}
+    even = {"a": None, "b": {"c": [1.5, None, [None, "nan"]]}, "step": 1}
+    folder.append_metrics(odd)
+    folder.append_evaluation(odd)
+    folder.write_rollouts(1, [odd])
+    folder.write_json("summary.json", odd)
+    assert rows(folder, "metrics.jsonl") == rows(folder, "eval.jsonl") == [even]
+    assert rows(folder, "rollouts/step_000001.jsonl") == [even]
+    assert json.loads((folder.path / "summary.json").read_text()) == even
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(values)
+def test_every_value_becomes_json_that_any_reader_takes(value):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = json.dumps(finite(value))
+    assert finite(json.loads(text, parse_constant=refuse)) == finite(value)
+
+
+def test_a_text_with_odd_line_ends_stays_one_row(folder):
+    folder.append_metrics({"step": 1, "skipped": "a\u2028b\x85c\x0bd\ne"})
+    folder.cut_back(1)
+    assert rows(folder, "metrics.jsonl")[0]["skipped"] == "a\u2028b\x85c\x0bd\ne"
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "state"
+    write_atomically(path, "old")
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"

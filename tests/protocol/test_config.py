@@ -1,0 +1,54 @@
+import pytest
+from pydantic import ValidationError
+
+from protocol.config import AlgorithmSection, NetworkSection, RewardConfig, RunConfig, RunSection
+
+MINIMAL = {"model": {"path": "m"}, "data": {"train": ["a"]}, "rewards": [{"name": "exact_match"}]}
+
+
+def test_a_config_of_model_data_and_a_reward_is_enough():
+    config = RunConfig.model_validate(MINIMAL)
+    assert config.algorithm.name == "grpo"
+    assert config.rewards == (RewardConfig(name="exact_match", weight=1.0),)
+
+
+def test_a_config_is_frozen():
+    config = RunConfig.model_validate(MINIMAL)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.run = RunSection()
+
+
+def test_a_plugins_parameters_are_all_keys_but_name_and_weight():
+    reward = RewardConfig.model_validate({"name": "length", "weight": 2, "target": 5, "soft": True})
+    assert reward.parameters == {"target": 5, "soft": True}
+    assert AlgorithmSection.model_validate({"clip": 0.2}).parameters == {"clip": 0.2}
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "192.168.1.5", "::", "mac-a.local"])
+def test_a_bind_beyond_loopback_is_refused_unless_called_insecure(bind):
+    with pytest.raises(ValidationError, match=r"set network\.insecure=true"):
+        NetworkSection(bind=bind)
+    assert NetworkSection(bind=bind, insecure=True).bind == bind
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_leave(bind):
+    assert not NetworkSection(bind=bind).insecure
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "-x", "a b", "x" * 101])
+def test_a_run_name_that_could_leave_the_runs_folder_is_refused(name):
+    with pytest.raises(ValidationError):
+        RunSection(name=name)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_that_json_cannot_say_are_refused(value):
+    tree = MINIMAL | {"learner": {"no_progress_seconds": value}}
+    with pytest.raises(ValidationError, match="finite number"):
+        RunConfig.model_validate(tree)
+
+
+def test_a_config_survives_the_json_of_a_welcome():
+    config = RunConfig.model_validate(MINIMAL | {"algorithm": {"name": "ppo", "clip": 0.2}})
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config

@@ -1,0 +1,111 @@
+import pytest
+
+from protocol.messages import Score, ScoreTask
+from reward_workers import backlog as backlog_module
+from reward_workers.backlog import MAX_BATCH, Backlog, Batch
+
+
+def scores_of(batch: Batch | None) -> list[Score]:
+    assert batch is not None
+    return [score_of(task, batch.run_epoch) for task in batch.tasks]
+
+
+def score_of(task: ScoreTask, run_epoch: int) -> Score:
+    return Score(
+        run_epoch=run_epoch,
+        group_id=task.group_id,
+        attempt=task.attempt,
+        sample=task.sample,
+        reward=1.0,
+        rewards=(),
+        status="ok",
+    )
+
+
+@pytest.fixture
+def backlog():
+    fresh = Backlog(max_running=2)
+    fresh.begin(1)
+    return fresh
+
+
+def take(backlog: Backlog) -> Batch:
+    batch = backlog.take(0.0)
+    assert batch is not None
+    return batch
+
+
+def test_waiting_samples_are_shared_evenly_among_free_threads(backlog, make_work):
+    backlog.add(make_work("a", "b", "c"))
+    assert [len(take(backlog).tasks), len(take(backlog).tasks)] == [2, 1]
+    assert backlog.take(0.0) is None
+
+
+def test_no_more_batches_run_than_there_are_threads(backlog, make_work):
+    for first_sample in range(3):
+        backlog.add(make_work("a", first_sample=first_sample))
+    first, _ = take(backlog), take(backlog)
+    backlog.add(make_work("d", first_sample=9))
+    assert backlog.take(0.0) is None
+    backlog.finish(first, scores_of(first))
+    assert backlog.take(0.0) is not None
+
+
+def test_a_batch_is_bounded(backlog, make_work):
+    backlog.add(make_work(*["a"] * 200))
+    assert len(take(backlog).tasks) == MAX_BATCH
+
+
+def test_a_sample_that_waits_or_runs_is_not_queued_again(backlog, make_work):
+    backlog.add(make_work("a"))
+    backlog.add(make_work("a"))
+    assert backlog.waiting() == 1
+    take(backlog)
+    assert backlog.add(make_work("a")) == []
+    assert backlog.waiting() == 0
+
+
+def test_a_sample_that_was_scored_is_answered_from_memory(backlog, make_work):
+    backlog.add(make_work("a"))
+    batch = take(backlog)
+    [score] = backlog.finish(batch, scores_of(batch))
+    assert backlog.add(make_work("a")) == [score]
+    assert backlog.waiting() == 0
+
+
+def test_memory_of_scores_is_bounded(backlog, make_work, monkeypatch):
+    monkeypatch.setattr(backlog_module, "REMEMBERED_SCORES", 2)
+    backlog.add(make_work("a", "b", "c"))
+    for _ in range(2):
+        batch = take(backlog)
+        backlog.finish(batch, scores_of(batch))
+    assert [score.sample for score in backlog.add(make_work("a", "b", "c"))] == [1, 2]
+    assert backlog.waiting() == 1
+
+
+def test_a_new_run_epoch_drops_what_waits_runs_and_was_scored(backlog, make_work):
+    backlog.add(make_work("a", "b", "c"))
+    first, second = take(backlog), take(backlog)
+    backlog.finish(first, scores_of(first))
+    backlog.add(make_work("d", first_sample=5))
+    backlog.begin(2)
+    assert backlog.waiting() == 0
+    assert backlog.finish(second, scores_of(second)) == []
+    assert backlog.add(make_work("a", "b", "c", run_epoch=2)) == []
+    assert backlog.waiting() == 3
+
+
+def test_an_outdated_batch_does_not_free_the_same_sample_of_the_new_epoch(backlog, make_work):
+    backlog.add(make_work("a"))
+    old = take(backlog)
+    backlog.begin(2)
+    backlog.add(make_work("a", run_epoch=2))
+    take(backlog)
+    backlog.finish(old, scores_of(old))
+    backlog.add(make_work("a", run_epoch=2))
+    assert backlog.waiting() == 0
+
+
+def test_work_of_another_run_epoch_is_ignored(backlog, make_work):
+    backlog.add(make_work("a", run_epoch=2))
+    assert backlog.waiting() == 0

@@ -1,0 +1,47 @@
+import pytest
+
+from protocol.errors import ConfigError, UnknownPluginError
+from reward_workers.__main__ import main
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model: {path: 'builtin:tiny'}\n"
+        "data: {train: ['arithmetic:add2']}\n"
+        "rewards: [{name: numeric_match, tolerance: 0.5}]\n"
+    )
+    return str(path)
+
+
+def test_a_good_config_is_checked_without_a_learner(config, capsys):
+    assert main(["--check-config", config]) == 0
+    assert capsys.readouterr().out == "rewards: numeric_match\n"
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "sentence"),
+    [
+        ("rewards=[{name: gone}]", UnknownPluginError, "unknown reward 'gone'"),
+        ("rewards=[{name: exact_match, tolerance: 1}]", ConfigError, "no parameter 'tolerance'"),
+        ("rewards=[{name: gone/mine.py:f}]", UnknownPluginError, r"no file .*gone/mine\.py"),
+    ],
+)
+def test_a_bad_reward_is_refused_with_its_sentence(config, override, error, sentence):
+    with pytest.raises(error, match=sentence):
+        main(["--check-config", config, "--set", override])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no learner address"),
+        (["--learner", "somewhere"], "wanted tcp://HOST:PORT"),
+        (["--learner", "tcp://localhost:19550", "--slots", "0"], "wanted 1 or more"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_starts(arguments, sentence, monkeypatch):
+    monkeypatch.delenv("LEARNER", raising=False)
+    with pytest.raises(ConfigError, match=sentence):
+        main(arguments)
