@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check mac-wheels clean
+.PHONY: help setup quickstart test check soak mac-wheels clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,7 @@ help:
 	@echo 'make quickstart  a whole training run, every role a process (configs/quickstart.yaml)'
 	@echo 'make test        run the tests'
 	@echo 'make check       ruff, pyright, import rules'
+	@echo 'make soak        the long forms of what the tests run short (about 5 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
 
@@ -51,6 +52,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+soak: $(STAMP)
+	LEDGER_EVENTS=40000 $(BIN)/python -m pytest tests/learner/ledger
+	$(BIN)/python bench/exactly_once.py
 
 mac-wheels: $(STAMP)
 	$(BIN)/python bench/mac_wheels.py

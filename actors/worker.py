@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from actors.engine import Completion, Engine
 from actors.fetch import Fetched, WeightsFetch
 from protocol.config import RunConfig
-from protocol.errors import ConfigError, WeightsError
+from protocol.errors import ConfigError, RunStopped, WeightsError
 from protocol.messages import (
     Chunk,
     HeartbeatAck,
@@ -144,8 +144,11 @@ class Actor:
 
     def _begin(self, welcome: Welcome) -> None:
         """Load the policy on the first welcome; drop what belongs to an older run epoch."""
+        config = RunConfig.model_validate_json(welcome.config)
+        if self._config not in (None, config):
+            raise RunStopped("the learner came back with another config: starting anew")
         if self._config is None:
-            self._config = RunConfig.model_validate_json(welcome.config)
+            self._config = config
             if welcome.host == this_host() and Path(welcome.run_dir).is_dir():
                 log_to_file(Path(welcome.run_dir, "logs", f"{self._peer}.log"))
             self._make_engine(self._config)

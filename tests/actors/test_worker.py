@@ -8,7 +8,7 @@ from mlx.utils import tree_flatten
 
 from actors.fetch import RETRY_SECONDS
 from actors.worker import Actor
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, RunStopped
 from protocol.messages import (
     Chunk,
     ChunkRequest,
@@ -307,6 +307,14 @@ def test_a_new_run_epoch_drops_leases_weights_and_the_version(ready, make_lease)
         wanted = np.array(token_logprobs(logits_TV, mx.array(tokens), 0.7))
         np.testing.assert_allclose(rollout.behaviour_logprobs, wanted, atol=1e-4, rtol=0)
     assert len(new) == 2
+
+
+def test_a_learner_that_comes_back_with_another_config_ends_the_actor(ready):
+    generation = ready.config.generation.model_copy(update={"max_sequences": 3})
+    ready.config = ready.config.model_copy(update={"generation": generation})
+    ready.welcome(version=0, run_epoch=2)
+    with pytest.raises(RunStopped, match="another config"):
+        ready.actor.turn()
 
 
 def test_a_new_run_epoch_drops_newer_weights_of_the_old_one(ready, make_lease):
