@@ -50,7 +50,7 @@ def _work(address: str) -> int:
             "device": str(mx.default_device()),
         },
     )
-    link = PeerLink(hello, PeerSockets(address, peer))
+    link = PeerLink(hello, PeerSockets(address, peer), address)
     signal.signal(signal.SIGTERM, lambda *_: link.leave(0, "told to end by SIGTERM"))
     link.start()
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from learner.assemble import assemble, check
-from learner.run_folder import RunFolder, refuse_existing
+from learner.run_folder import RunFolder, refuse_contradiction, refuse_existing
 from protocol.config import RunConfig
 from protocol.config_file import load_config
 from protocol.errors import RunStopped
@@ -39,6 +39,8 @@ def main() -> int:
         die_with_parent()
     run_dir = arguments.run_dir or Path("runs", config.run.name)
     refuse_existing(run_dir, resume=arguments.resume)
+    if arguments.resume:
+        refuse_contradiction(run_dir, config)
     with private_tmpdir():
         return _train(config, RunFolder(run_dir), resume=arguments.resume)
 

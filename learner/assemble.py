@@ -49,6 +49,7 @@ class Learner:
         self.exchange.close(reason)
         if self.http is not None:
             self.http.close()
+        self.loop.folder.release()
 
 
 def check(config: RunConfig) -> None:
@@ -105,6 +106,7 @@ def assemble(config: RunConfig, folder: RunFolder, *, resume: bool, run_id: str)
         done = position.snapshot
         book = _prompt_book(prompts, policy, config, done)
         folder.create(config, resume=resume)
+        opened.callback(folder.release)
         folder.cut_back(position.step or -1)  # at step 0 even its evaluation is done again
         run_epoch = folder.next_run_epoch()
         exchange = Exchange(
@@ -189,6 +191,7 @@ def _welcome(config: RunConfig, run_dir: Path, run_epoch: int, run_id: str) -> W
         config=config.model_dump_json(),
         host=this_host(),
         run_dir=str(run_dir),
+        heartbeat_seconds=config.network.heartbeat_seconds,
     )
 
 

@@ -26,6 +26,7 @@ from learner.run_folder import sync, write_atomically
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError
 from protocol.policy import Policy
+from protocol.weights import digest_of
 
 log = logging.getLogger("learner.checkpoint")
 
@@ -67,6 +68,7 @@ def save_checkpoint(
     arrays |= {f"optimizer/{name}": a for name, a in optimizer_state(optimizer).items()}
     mx.save_safetensors(str(temporary / _ARRAYS), arrays)
     state = {
+        "arrays_digest": digest_of((temporary / _ARRAYS).read_bytes()),
         "step": position.step,
         "policy_version": position.policy_version,
         "tuning": config.learner.tuning,
@@ -105,7 +107,9 @@ def restore_checkpoint(
         try:
             state = json.loads((path / _STATE).read_text())
             snapshot = Snapshot.from_json(state["ledger"])
-            position = Position(state["step"], state["policy_version"], snapshot)
+            position = Position(int(state["step"]), int(state["policy_version"]), snapshot)
+            if digest_of((path / _ARRAYS).read_bytes()) != state["arrays_digest"]:
+                raise ValueError(f"{_ARRAYS} does not match its digest")
             found = (state["tuning"], state["model"])
             arrays = _load_arrays(path / _ARRAYS)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

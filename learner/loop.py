@@ -61,6 +61,8 @@ class Loop:
     position: Position
     clock: Callable[[], float] = time.monotonic
     _skipped_in_row: int = 0
+    _why_nothing: str = ""
+    """Why the last step was skipped, as long as none was trained."""
     _saved_step: int = -1
     _evaluated_step: int = -1
 
@@ -87,6 +89,8 @@ class Loop:
         self._evaluate()
         self._save()
         self.folder.write_json("summary.json", self.exchange.counts())
+        if self._why_nothing:
+            raise RunStopped(f"no step was trained: {self._why_nothing}")
 
     def _train(self, batch: ScoredBatch, clock: StepClock) -> None:
         began = self.clock()
@@ -131,10 +135,13 @@ class Loop:
         log.debug("step %d: reward %.3f loss %s", row["step"], row["reward/mean"], row["loss"])
 
     def _stop_if_hopeless(self, batch: ScoredBatch, result: StepResult) -> None:
-        self._skipped_in_row = self._skipped_in_row + 1 if result.skipped else 0
         if not result.skipped:
+            self._skipped_in_row, self._why_nothing = 0, ""
             return
+        self._skipped_in_row += 1
         reason = why_skipped(batch.samples, result)
+        if self.position.policy_version == 0:
+            self._why_nothing = reason
         log.warning("step %d is skipped: %s", self.position.step, reason)
         if self._skipped_in_row >= self.config.learner.max_skipped_in_row:
             raise RunStopped(f"{self._skipped_in_row} steps in a row were skipped: {reason}")
@@ -144,6 +151,13 @@ class Loop:
             return
         self._evaluated_step = self.position.step
         samples = self.exchange.evaluate()
+        if not samples:
+            raise RunStopped(
+                f"the evaluation at step {self.position.step} lost all {self.num_heldout} prompts: "
+                "the actors' log says why"
+            )
+        if len(samples) < self.num_heldout:
+            log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
         for name, evaluate in self.evaluators.items():
             figures = evaluate(samples)
             row = evaluation_row(

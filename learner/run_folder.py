@@ -1,15 +1,33 @@
 """The run folder: config, metrics, evaluations, rollouts, checkpoints, logs."""
 
+import fcntl
 import json
+import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from protocol.config import RunConfig
-from protocol.config_file import dump_config
+from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError
+
+log = logging.getLogger("learner.run_folder")
+
+PINNED = (
+    "run.seed",
+    "model",
+    "policy.weight_dtype",
+    "data.train",
+    "data.prompt_column",
+    "data.epochs",
+    "generation.group_size",
+    "learner.tuning",
+    "learner.lora",
+    "learner.groups_per_step",
+)
+"""What a resumed run must share with its checkpoints and its ledger."""
 
 
 class RunFolder:
@@ -24,6 +42,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self._rollouts = self.path / "rollouts"
+        self._lock: int | None = None
 
     def create(self, config: RunConfig, *, resume: bool) -> None:
         """Make the folder and save the resolved config.
@@ -35,14 +54,45 @@ class RunFolder:
         try:
             for folder in (self.checkpoints, self.logs, self._rollouts):
                 folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
             write_atomically(self.path / "config.yaml", dump_config(config))
         except OSError as error:
             raise ConfigError(f"cannot write run folder {self.path}: {error}") from None
 
+    def _take_lock(self) -> None:
+        """Let no second learner write here until `release`, or the end of this process."""
+        if self._lock is not None:
+            return
+        lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigError(
+                f"another learner is running in {self.path}: end it first, or choose another folder"
+            ) from None
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another learner continue the run."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def next_run_epoch(self) -> int:
-        """Raise the run epoch by one, on disk before it is used."""
+        """Raise the run epoch by one, on disk before it is used.
+
+        Raises:
+            ConfigError: the file of the last one holds no number.
+        """
         path = self.path / "run_epoch"
-        epoch = int(path.read_text()) + 1 if path.exists() else 1
+        try:
+            epoch = int(path.read_text()) + 1 if path.exists() else 1
+        except ValueError:
+            raise ConfigError(
+                f"{path} holds no number: write one into it that is above every `run epoch` in "
+                f"{self.logs}"
+            ) from None
         write_atomically(path, f"{epoch}\n")
         return epoch
 
@@ -51,9 +101,10 @@ class RunFolder:
         for name in ("metrics.jsonl", "eval.jsonl"):
             path = self.path / name
             if path.exists():
-                _keep_rows(path, lambda row: row["step"] <= step)
+                _keep_rows(path, step)
         for path in self._rollouts.glob("step_*.jsonl"):
-            if int(path.stem.removeprefix("step_")) > step:
+            number = path.stem.removeprefix("step_")
+            if number.isdecimal() and int(number) > step:
                 path.unlink()
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -96,6 +147,35 @@ def refuse_existing(path: Path, *, resume: bool) -> None:
         raise ConfigError(f"there is no run folder {path} to resume: leave --resume out")
 
 
+def refuse_contradiction(path: Path, config: RunConfig) -> None:
+    """Let a run be resumed only with what its checkpoints and its ledger were made with.
+
+    Raises:
+        ConfigError: a pinned key differs from the folder's config.yaml; all of them are named.
+    """
+    if not (path / "config.yaml").is_file():
+        return
+    before = load_config(path / "config.yaml").model_dump(mode="json")
+    now = config.model_dump(mode="json")
+    differ = [
+        f"{key} was {_at(before, key)!r} and is {_at(now, key)!r}"
+        for key in PINNED
+        if _at(before, key) != _at(now, key)
+    ]
+    if differ:
+        raise ConfigError(
+            f"cannot resume {path} with another config: {'; '.join(differ)}. To go on as before, "
+            f"give --config {path / 'config.yaml'}"
+        )
+
+
+def _at(tree: dict[str, Any], dotted: str) -> Any:  # noqa: ANN401 - any config value
+    value: Any = tree
+    for key in dotted.split("."):
+        value = value[key]
+    return value
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all, also after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -127,7 +207,15 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def _keep_rows(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]  # a crash may cut the last one short
-    write_atomically(path, "".join(line for line in whole if wanted(json.loads(line))))
+def _keep_rows(path: Path, step: int) -> None:
+    """Keep a file's rows up to a step; a row that is none is dropped, and said so."""
+    kept: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            keep = int(json.loads(line)["step"]) <= step
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s:%d is no whole row; it is dropped", path, number)
+            continue
+        if keep:
+            kept.append(line + "\n")
+    write_atomically(path, "".join(kept))

@@ -15,6 +15,17 @@ from pydantic import BaseModel, ValidationError
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
 
+MAX_FOUND = 100
+"""Longer values are not repeated in an error."""
+
+_WANTED = {
+    "tuple_type": "wanted a list, such as [a, b]",
+    "too_short": "wanted at least one entry",
+    "model_type": "wanted a section of keys",
+    "dict_type": "wanted a section of keys",
+}
+"""Kinds of validation errors in a user's words."""
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Read a YAML file, apply `a.b=c` overrides, validate.
@@ -46,6 +57,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read config file {path}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-99-99
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        raise ConfigError(f"{path} is empty: wanted sections such as `run:`")
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds {type(tree).__name__}, wanted sections such as `run:`")
     return cast(dict[str, Any], tree)
@@ -85,8 +98,9 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {where}: {hint}"
     if first["type"] == "missing":
         return f"{where} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (found {first['input']!r})"
+    message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    found = f"{first['input']!r}"
+    return f"{where}: {message}" + (f" (found {found})" if len(found) <= MAX_FOUND else "")
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:

@@ -67,6 +67,8 @@ class Welcome(Message):
     """The learner's host, so that a peer on the same one can share files with it."""
     run_dir: Text
     """Absolute path of the run folder on the learner's host."""
+    heartbeat_seconds: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    """Seconds between heartbeats."""
 
 
 class Refused(Message):
@@ -189,7 +191,7 @@ class Rollout(Message):
     finish_reason: FinishReason
     completion: Text
     """The tokens as text, special tokens left out."""
-    seconds: float = Field(ge=0.0)
+    seconds: float = Field(ge=0.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rollout":
@@ -253,7 +255,7 @@ class NamedReward(BaseModel):
     reward: float | None = Field(default=None, allow_inf_nan=False)
     """None: does not apply, or failed (then `status` is not ok)."""
     status: Name = "ok"
-    seconds: float = Field(default=0.0, ge=0.0)
+    seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
 
 
 class Score(Message):

@@ -60,6 +60,7 @@ class PeerLink:
     Args:
         hello: who this peer is.
         transport: connected sockets; the link owns and closes them.
+        address: what was dialled, for the log.
         heartbeat_seconds: seconds between heartbeats.
         clock: monotonic seconds.
     """
@@ -68,11 +69,13 @@ class PeerLink:
         self,
         hello: Hello,
         transport: PeerTransport,
+        address: str = "",
         heartbeat_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hello = hello
         self._transport = transport
+        self._address = address
         self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
         # Not SimpleQueue: its timed get can block for ever when a signal handler runs meanwhile.
@@ -187,6 +190,7 @@ class PeerLink:
             self._outbox.clear()  # a new learner wants nothing that the old one asked for
             self._run_epoch = welcome.run_epoch
         self._welcome = welcome
+        self._heartbeat_seconds = welcome.heartbeat_seconds
         self._heartbeat_at = 0.0
         self._outbox.make_all_due()
 
@@ -229,7 +233,8 @@ class PeerLink:
             return
         self._silence_told_at = now
         log.warning(
-            "the learner has been silent for %.0f s; still trying (%s)",
+            "the learner %s has been silent for %.0f s; still trying (%s)",
+            self._address,
             now - self._heard_at,
             "not registered" if self._welcome is None else "registered",
         )

@@ -106,8 +106,10 @@ class Registry(Generic[T]):
             module = (
                 _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
             )
-        except (ImportError, OSError, SyntaxError, TypeError, ValueError) as error:
-            raise UnknownPluginError(self.kind, f"{name} ({error})", self.names()) from None
+        except Exception as error:
+            ours = isinstance(error, (ImportError, OSError, SyntaxError))
+            reason = str(error) if ours else f"{type(error).__name__}: {error}"
+            raise ConfigError(f"{self.kind} {name!r} cannot be loaded: {reason}") from error
         plugin = getattr(module, function, None)
         if not callable(plugin):
             raise ConfigError(f"{self.kind} {name!r}: {place} has no function {function!r}")

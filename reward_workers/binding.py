@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from protocol.config import RewardConfig
-from protocol.errors import ConfigError, TrainerError
+from protocol.errors import ConfigError
 from reward_workers.registry import CHECK_ATTRIBUTE, RewardFunction, missing_column, reward
 from reward_workers.rows import GIVEN, Row
 
@@ -56,8 +56,9 @@ def bind_rewards(configs: Iterable[RewardConfig]) -> tuple[BoundReward, ...]:
     """Finds every reward of a config and checks its parameters.
 
     Raises:
-        UnknownPluginError: no such reward, module or file.
-        ConfigError: a parameter that the reward does not take, lacks, or cannot use.
+        UnknownPluginError: no such reward.
+        ConfigError: a module or file that cannot be loaded; a parameter that the reward does not
+            take, lacks, or cannot use.
     """
     seen: Counter[str] = Counter()
     bound: list[BoundReward] = []
@@ -71,7 +72,7 @@ def bind_rewards(configs: Iterable[RewardConfig]) -> tuple[BoundReward, ...]:
 
 def _bind(config: RewardConfig, label: str) -> BoundReward:
     where = f"reward {config.name!r}"
-    function = _find(config.name, where)
+    function = reward.get(config.name)
     signature = _signature(function, where)
     known = {name: p for name, p in signature.parameters.items() if p.kind is _AFTER_STAR}
     for name in config.parameters:
@@ -90,15 +91,6 @@ def _bind(config: RewardConfig, label: str) -> BoundReward:
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
     return BoundReward(label, config.weight, function, checked, signature)
-
-
-def _find(name: str, where: str) -> RewardFunction:
-    try:
-        return reward.get(name)
-    except TrainerError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything as it loads
-        raise ConfigError(f"{where} does not load: {type(error).__name__}: {error}") from None
 
 
 def _signature(function: RewardFunction, where: str) -> inspect.Signature:

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import math
 import numbers
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ from reward_workers.binding import BoundReward
 from reward_workers.rows import Row
 
 MAX_FAILURE_CHARACTERS = 300
+MAX_REWARD = 1e9
+"""In size; beyond it a group's mean and spread lose all other rewards to rounding, or overflow."""
 
 
 class Outcome(NamedTuple):
@@ -80,6 +81,6 @@ def _finite(result: object) -> float:
     if not isinstance(result, numbers.Real):
         raise RewardError(f"returned {type(result).__name__}, wanted a number or None")
     value = float(result)
-    if not math.isfinite(value):
-        raise RewardError(f"returned {value}, wanted a finite number")
+    if not abs(value) <= MAX_REWARD:
+        raise RewardError(f"returned {value}, wanted a number of at most {MAX_REWARD:g}")
     return value

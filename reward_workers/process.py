@@ -34,7 +34,7 @@ def serve(address: str, slots: int) -> int:
         ConfigError, UnknownPluginError: bad address, or rewards that cannot be used here.
     """
     hello = _hello()
-    link = PeerLink(hello, PeerSockets(address, hello.peer))
+    link = PeerLink(hello, PeerSockets(address, hello.peer), address)
     _leave_on_signals(link)
     link.start()
     try:

@@ -153,7 +153,7 @@ class Inbound:
     def _heartbeat(self, arrival: Arrival, member: Member, heartbeat: Heartbeat) -> None:
         self._roster.heard(member, heartbeat, arrival.connection, self._clock())
         progress = tuple((p.group_id, p.attempt, p.tokens) for p in heartbeat.progress)
-        if progress:
+        if progress and member.role == "actor":
             self._apply(ev.Progress(member.name, progress))
         version = heartbeat.policy_version
         self._apply(ev.CapacityReported(member.name, heartbeat.capacity, version))

@@ -51,7 +51,7 @@ class Roster:
 
     def find(self, routing_id: bytes) -> Member | None:
         """The peer with that socket identity, if it is registered."""
-        return self._members.get(routing_id.decode(errors="replace"))
+        return self._members.get(routing_id.decode(errors="surrogateescape"))
 
     def get(self, name: str) -> Member | None:
         """The peer of that name, if it is registered."""

@@ -6,7 +6,6 @@ honcho's wrapper processes die with mlx-train, so that even its `kill -9` leaves
 """
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import queue
@@ -17,16 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from types import FrameType
-from typing import Any
 
 from honcho.environ import expand_processes, parse_procfile
 from honcho.manager import Manager
 from honcho.printer import Message
-from honcho.process import Popen, Process
 
 from learner.launch.progress import Display
+from learner.launch.role_process import RoleProcess
 from protocol.errors import ConfigError
-from protocol.process import ERROR_PREFIX, die_with_parent
+from protocol.process import ERROR_PREFIX, EXIT_DONE
 from protocol.supervise import Decision, RestartPolicy, describe_exit, exit_status
 
 LEARNER = "learner"
@@ -35,32 +33,16 @@ GOODBYE_SECONDS = 2.0
 """After the learner's clean end, the others leave by themselves for so long; then SIGTERM."""
 KILL_SECONDS = 4.0
 """From the beginning of the end to SIGKILL."""
+MAX_UNHEARD_SIGNALS = 2
+"""One signal more ends mlx-train from within the handler: honcho's queue can block the loop when a
+wrapper is killed while it writes."""
 INTERRUPT_KILL_SECONDS = 4.5
 """From Ctrl-C to SIGKILL: the learner may be writing a checkpoint."""
 _ABANDON_SECONDS = 0.4
+_RETURN_SECONDS = 5.0
+"""A role that left in mid-run is started again after so long; at the end of a run it is not."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class RoleProcess(Process):
-    """honcho's wrapper around one role: lives as long as its child, never longer than mlx-train."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as honcho's
-        super().__init__(*args, **kwargs)
-        # Only Linux can tie a child to its parent from outside; elsewhere roles do it themselves.
-        tied = die_with_parent if sys.platform == "linux" else None
-        self._child_ctor = functools.partial(Popen, preexec_fn=tied)
-
-    def run(self, events: Any = None, ignore_signals: bool = False) -> None:  # noqa: ANN401
-        """Start the role and hand its lines and its end to `events`."""
-        for number in _STOP_SIGNALS:
-            # A handler, unlike SIG_IGN, is not passed on to the child.
-            signal.signal(number, _leave_it_to_the_child)
-        die_with_parent()
-        launcher = multiprocessing.parent_process()
-        if launcher is not None and launcher.pid != os.getppid():
-            return  # mlx-train ended before this line
-        super().run(events, ignore_signals)
 
 
 @dataclass
@@ -209,6 +191,8 @@ class Launcher(Manager):
             self._take_learners_end(code, member.reason)
             return
         decision = member.policy.decide(code, member.started_at, time.monotonic())
+        if code == EXIT_DONE:  # the run may be ending, and the learner about to say so
+            decision = Decision(_RETURN_SECONDS, describe_exit(code))
         self._system_print(f"{name} {decision.sentence}\n")
         if decision.restart_seconds is not None:
             member.restart_at = time.monotonic() + decision.restart_seconds
@@ -239,8 +223,13 @@ class Launcher(Manager):
     # --- the end ----------------------------------------------------------------------------
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == self._pid:  # a wrapper that was just forked has this handler, too
-            self._signals.append(number)
+        if os.getpid() != self._pid:  # a wrapper that was just forked has this handler, too
+            return
+        self._signals.append(number)
+        if len(self._signals) > MAX_UNHEARD_SIGNALS:  # the loop is stuck, and so is all else
+            self.kill()
+            self._abandon()
+            os._exit(128 + number)
 
     def _obey_signals(self) -> None:
         while self._signals:
@@ -308,7 +297,3 @@ def _ask_to_end(pid: int) -> None:
     """Send SIGTERM to a role alone: honcho's goes to the compiler that MLX runs as well."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-
-
-def _leave_it_to_the_child(_number: int, _frame: FrameType | None) -> None:
-    """Honcho's wrapper ends when its child has ended."""

@@ -18,7 +18,7 @@ from typing import NoReturn
 import learner
 from learner.launch.launcher import Launcher
 from learner.launch.progress import choose_display, summary
-from learner.run_folder import refuse_existing
+from learner.run_folder import refuse_contradiction, refuse_existing
 from protocol.config import NetworkSection, RunConfig
 from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError, TrainerError
@@ -56,10 +56,13 @@ def train() -> int:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(dump_config(config), encoding="utf-8")
         refuse_existing(run_dir, resume=options.resume)
+        if options.resume:
+            refuse_contradiction(run_dir, config)
         check_ports(config.network)
         check_by_roles(config_file)
         if options.dry_run:
             sys.stdout.write(dump_config(config))
+            sys.stderr.write("config, plug-ins, data and ports are fine; nothing was started\n")
             return EXIT_DONE
         environment = role_environment(config.network, config_file, run_dir, options.log_level)
         if options.resume:

@@ -27,6 +27,9 @@ from learner.ledger.peers import Peers
 from learner.ledger.scoring import Scoring
 from learner.ledger.snapshot import Snapshot
 
+MAX_CANCELS = 256
+"""Answers to one progress report; what is left over is answered at the next."""
+
 
 class Ledger:
     """The single truth about every group of one run epoch."""
@@ -163,13 +166,14 @@ class Ledger:
         return oldest_admissible_version(self.limits, self.policy_version, self._table.in_flight())
 
     def _on_progress(self, event: ev.Progress, now: float) -> None:
+        not_held: list[ev.Action] = []
         for group_id, attempt, tokens in event.leases:
             if group := self._leases.held(event.peer, group_id, attempt):
                 self._leases.progress(group, tokens, now)
             else:
                 # The cancel may have been lost, or the actor was taken for dead.
-                cancel = ev.CancelLease(event.peer, group_id, attempt, "not_held")
-                self._actions.append(cancel)
+                not_held.append(ev.CancelLease(event.peer, group_id, attempt, "not_held"))
+        self._actions += not_held[:MAX_CANCELS]
 
     def _on_lease_failed(self, event: ev.LeaseFailed, now: float) -> None:
         group = self._leases.held(event.peer, event.group_id, event.attempt)
@@ -196,6 +200,8 @@ class Ledger:
             reason = "fenced"
         elif group is None:
             reason = "unknown_group"
+        elif len(rollout.token_ids) > self.limits.max_completion_tokens:
+            reason = "too_long"
         else:
             reason = group.refusal(event.peer, rollout, self.policy_version)
         self._actions.append(

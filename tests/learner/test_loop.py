@@ -88,6 +88,7 @@ def make_loop(make_config, make_sample, tmp_path):
         script = Script(config, make_sample(), skips or {}, batches, model_folder)
         folder = RunFolder(tmp_path / "run")
         folder.create(config, resume=folder.path.exists())
+        folder.release()
         loop = Loop(
             config=config,
             trainer=script,  # pyright: ignore[reportArgumentType]
@@ -226,3 +227,15 @@ def test_only_the_newest_checkpoints_are_kept(make_loop):
     loop, _ = make_loop(max_steps=5, checkpoints=1)
     loop.run()
     assert saved_steps(loop) == ["step_000003", "step_000004", "step_000005"]
+
+
+def test_a_run_that_trained_nothing_is_a_failure_with_the_reason(make_loop):
+    loop, _ = make_loop(max_steps=2, interval=0, skips={0: "masked", 1: "masked"})
+    with pytest.raises(RunStopped, match="no step was trained: no sample has a reward"):
+        loop.run()
+
+
+def test_a_run_whose_last_step_alone_was_skipped_is_complete(make_loop):
+    loop, _ = make_loop(max_steps=2, interval=0, skips={1: "masked"})
+    loop.run()
+    assert loop.position.policy_version == 1

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.run_folder import RunFolder, finite, refuse_existing, write_atomically
+from learner.run_folder import (
+    RunFolder,
+    finite,
+    refuse_contradiction,
+    refuse_existing,
+    write_atomically,
+)
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
@@ -63,6 +69,18 @@ def test_a_file_is_no_run_folder(tmp_path):
     for resume in (False, True):
         with pytest.raises(ConfigError, match="file is a file"):
             refuse_existing(tmp_path / "file", resume=resume)
+
+
+def test_a_resumed_run_keeps_what_its_checkpoints_were_made_with(folder, make_config):
+    config = make_config()
+    refuse_contradiction(folder.path, config)
+    longer = config.model_copy(update={"run": config.run.model_copy(update={"max_steps": 999})})
+    refuse_contradiction(folder.path, longer)
+    generation = config.generation.model_copy(update={"group_size": 6})
+    other = config.model_copy(update={"generation": generation})
+    size = config.generation.group_size
+    with pytest.raises(ConfigError, match=rf"generation.group_size was {size} and is 6.*--config"):
+        refuse_contradiction(folder.path, other)
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_error(tmp_path, make_config):
@@ -167,3 +185,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, failing):
     with pytest.raises(OSError, match="no space left"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
+
+
+def test_two_learners_cannot_share_a_folder(folder, make_config):
+    other = RunFolder(folder.path)
+    with pytest.raises(ConfigError, match="another learner is running in"):
+        other.create(make_config(), resume=True)
+    folder.release()
+    other.create(make_config(), resume=True)
+    other.release()

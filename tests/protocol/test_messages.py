@@ -273,7 +273,8 @@ def test_a_rollout_that_obeys_every_rule_is_taken():
         ({"sample": -1}, "greater than or equal to 0"),
         ({"group_id": 2**53 + 1}, "less than or equal to"),
         ({"finish_reason": "tired"}, "'stop' or 'length'"),
-        ({"seconds": float("nan")}, "greater than or equal to 0"),
+        ({"seconds": float("nan")}, "a finite number"),
+        ({"seconds": float("inf")}, "a finite number"),
         ({"completion": "x" * 4_000_001}, "at most 4000000"),
     ],
 )

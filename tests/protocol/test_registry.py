@@ -80,14 +80,18 @@ def test_a_plugin_can_be_named_as_file_and_function(registry, tmp_path):
         (".relative:f", "relative import"),
     ],
 )
-def test_a_place_that_cannot_be_imported_is_an_unknown_plugin(registry, name, found):
-    with pytest.raises(UnknownPluginError, match=found):
+def test_a_place_that_cannot_be_imported_is_a_config_error(registry, name, found):
+    with pytest.raises(ConfigError, match=f"cannot be loaded: .*{found}"):
         registry.get(name)
 
 
-def test_a_file_that_is_no_python_is_an_unknown_plugin(registry, tmp_path):
-    (tmp_path / "bad.py").write_text("def f(:\n")
-    with pytest.raises(UnknownPluginError, match="invalid syntax"):
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("def f(:\n", r"invalid syntax \(bad.py, line 1\)"), ("1 / 0\n", "ZeroDivisionError")],
+)
+def test_a_file_that_does_not_load_says_why(registry, tmp_path, text, found):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(ConfigError, match=f"bad.py:f' cannot be loaded: {found}"):
         registry.get(f"{tmp_path / 'bad.py'}:f")
 
 

@@ -61,7 +61,7 @@ def test_a_reward_of_a_file_is_reported_by_its_functions_name(rewards_file):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UnknownPluginError, match=f"no file {tmp_path}/gone.py"):
+    with pytest.raises(ConfigError, match=f"no file {tmp_path}/gone.py"):
         bind_config({"name": f"{tmp_path}/gone.py:bonus"})
 
 
@@ -81,7 +81,7 @@ def test_a_file_without_a_usable_function_is_refused(rewards_file, function, sen
 def test_a_file_that_does_not_load_is_refused(tmp_path):
     path = tmp_path / "broken.py"
     path.write_text("1 / 0\n")
-    with pytest.raises(ConfigError, match=r"broken.py:f' does not load: ZeroDivisionError"):
+    with pytest.raises(ConfigError, match=r"broken.py:f' cannot be loaded: ZeroDivisionError"):
         bind_config({"name": f"{path}:f"})
 
 

@@ -71,7 +71,7 @@ def test_a_failed_reward_masks_the_sample_and_is_never_a_zero(score, failures):
 
 
 def test_a_weighted_sum_that_is_not_finite_masks_the_sample(score):
-    [scored] = score([(lambda completions: [1e308], 10.0)], "a")
+    [scored] = score([(lambda completions: [1e9], 1e300)], "a")
     assert (scored.status, scored.detail) == ("reward_error", "the weighted sum is inf")
 
 

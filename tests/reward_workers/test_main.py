@@ -25,7 +25,7 @@ def test_a_good_config_is_checked_without_a_learner(config, capsys):
     [
         ("rewards=[{name: gone}]", UnknownPluginError, "unknown reward 'gone'"),
         ("rewards=[{name: exact_match, tolerance: 1}]", ConfigError, "no parameter 'tolerance'"),
-        ("rewards=[{name: gone/mine.py:f}]", UnknownPluginError, r"no file .*gone/mine\.py"),
+        ("rewards=[{name: gone/mine.py:f}]", ConfigError, r"no file .*gone/mine\.py"),
     ],
 )
 def test_a_bad_reward_is_refused_with_its_sentence(config, override, error, sentence):

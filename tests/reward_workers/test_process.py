@@ -109,7 +109,7 @@ def test_rewards_that_are_missing_here_end_the_process_with_code_2(learner, tmp_
     assert "gone/mine.py" in goodbye.reason
     _, errors = learner.process.communicate(timeout=WAIT_SECONDS)
     assert learner.process.returncode == 2
-    assert errors.splitlines()[-1].startswith("error: unknown reward 'gone/mine.py:f (no file")
+    assert errors.splitlines()[-1].startswith("error: reward 'gone/mine.py:f' cannot be loaded: no")
 
 
 def test_a_hanging_reward_does_not_hold_up_the_end(learner, make_work, tmp_path):

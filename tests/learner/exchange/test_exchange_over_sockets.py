@@ -121,7 +121,7 @@ def test_bytes_that_are_no_zeromq_end_nothing(learner):
 def assert_it_serves(learner):
     """A peer can still join, and still hears of new weights."""
     hello = Hello(role="actor", peer="actor-1", host="h", pid=1)
-    link = PeerLink(hello, PeerSockets(f"tcp://{HOST}:{learner.port}", "actor-1"), 0.1)
+    link = PeerLink(hello, PeerSockets(f"tcp://{HOST}:{learner.port}", "actor-1"))
     link.report(PeerStatus("idle", -1, 0))
     link.start()
     try:

@@ -128,15 +128,32 @@ def test_a_killed_actor_is_started_again(launch: Launch, method: str):
     assert "actor.1 was killed by SIGKILL; starting it again in 0.05 s" in output
 
 
-def test_an_actor_that_ended_well_is_not_started_again(launch: Launch, tmp_path: Path):
-    learner = f"{UNTIL.format('ended')}; {UNTIL.format('more')}"
-    process = launch(learner, "echo life >> lives; touch ended")
-    assert process.stdout is not None
-    while "actor.1 ended with code 0" not in process.stdout.readline():
-        pass
-    (tmp_path / "more").touch()
-    assert finish(process)[0] == 0
-    assert (tmp_path / "lives").read_text() == "life\n"
+@pytest.mark.slow
+def test_an_actor_that_left_in_mid_run_is_started_again(launch: Launch):
+    actor = f"echo once >> lives; [ $(wc -l < lives) -gt 1 ] && touch again && {FOREVER}; exit 0"
+    code, output = finish(launch(UNTIL.format("again"), actor))
+    assert code == 0, output
+    assert "actor.1 ended with code 0" in output
+
+
+def test_a_dead_actor_is_noticed_though_its_child_holds_the_output(launch: Launch, tmp_path: Path):
+    first = "sleep 3000 & echo $! > child.pid; exit 1"
+    actor = f"[ -e child.pid ] && touch again && {FOREVER}; {first}"
+    code, output = finish(launch(UNTIL.format("again"), actor))
+    assert code == 0, output
+    wait_until(lambda: is_gone(int((tmp_path / "child.pid").read_text())))
+
+
+def test_a_third_signal_ends_a_launcher_whose_loop_is_stuck(tmp_path: Path, monkeypatch):
+    display = PlainDisplay(RunProgress(tmp_path, 1))
+    launcher = Launcher(display)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    for _ in range(2):
+        launcher._on_signal(signal.SIGINT, None)  # pyright: ignore[reportPrivateUsage]
+    assert ended == []
+    launcher._on_signal(signal.SIGINT, None)  # pyright: ignore[reportPrivateUsage]
+    assert ended == [130]
 
 
 def test_bad_input_of_an_actor_ends_the_run_with_code_2(launch: Launch):
@@ -227,3 +244,12 @@ def test_a_procfile_without_a_learner_is_refused(tmp_path: Path):
     launcher = Launcher(PlainDisplay(RunProgress(tmp_path, 1)))
     with pytest.raises(ConfigError, match=r"no line `learner: \.\.\.`, only web"):
         launcher.add_roles("web: exec true\n", {}, {})
+
+
+def test_a_line_too_long_for_a_pipe_is_cut(launch: Launch):
+    learner = "head -c 100000 /dev/zero | tr '\\0' x; echo; echo after"
+    code, output = finish(launch(learner, "exit 0"))
+    assert code == 0, output
+    assert "x" * 3000 + " ..." in output
+    assert "x" * 3001 not in output
+    assert "after" in output

@@ -121,7 +121,7 @@ def test_roles_get_what_they_need_by_environment(run: Run, config: Path):
     port = load_config(config).network.port
     earlier = config.parent / "runs" / "trial"
     earlier.mkdir(parents=True)
-    (earlier / "config.yaml").touch()
+    (earlier / "metrics.jsonl").touch()
     assert run("--set", "run.max_steps=7", "--resume").returncode == 0
     environment = json.loads((config.parent / "environment.json").read_text())
     wanted = {

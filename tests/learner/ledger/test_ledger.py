@@ -219,6 +219,14 @@ def test_an_actor_that_claims_endless_tokens_loses_its_lease():
     assert only(ev.CancelLease, history.tick(1))
 
 
+def test_a_rollout_longer_than_asked_for_is_refused():
+    history = History(max_completion_tokens=2, group_size=1)
+    history.prompts(0)
+    history.actor()
+    assert reason_of(history.rollout(0, runs=((0, 3),))) == (False, "too_long")
+    assert reason_of(history.rollout(0, runs=((0, 2),))) == (True, "")
+
+
 # Leases.
 
 
