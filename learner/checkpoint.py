@@ -26,7 +26,7 @@ from learner.run_folder import sync, write_atomically
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError
 from protocol.policy import Policy
-from protocol.weights import digest_of
+from protocol.weights import file_digest
 
 log = logging.getLogger("learner.checkpoint")
 
@@ -68,7 +68,7 @@ def save_checkpoint(
     arrays |= {f"optimizer/{name}": a for name, a in optimizer_state(optimizer).items()}
     mx.save_safetensors(str(temporary / _ARRAYS), arrays)
     state = {
-        "arrays_digest": digest_of((temporary / _ARRAYS).read_bytes()),
+        "arrays_digest": file_digest(temporary / _ARRAYS),
         "step": position.step,
         "policy_version": position.policy_version,
         "tuning": config.learner.tuning,
@@ -108,7 +108,7 @@ def restore_checkpoint(
             state = json.loads((path / _STATE).read_text())
             snapshot = Snapshot.from_json(state["ledger"])
             position = Position(int(state["step"]), int(state["policy_version"]), snapshot)
-            if digest_of((path / _ARRAYS).read_bytes()) != state["arrays_digest"]:
+            if file_digest(path / _ARRAYS) != state["arrays_digest"]:
                 raise ValueError(f"{_ARRAYS} does not match its digest")
             found = (state["tuning"], state["model"])
             arrays = _load_arrays(path / _ARRAYS)

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
@@ -24,6 +25,7 @@ _MLX: dict[str, mx.Dtype] = {
     "uint8": mx.uint8,
     "int32": mx.int32,
 }
+_BLOCK_BYTES = 2**20
 _UNSIGNED = {1: (mx.uint8, np.uint8), 2: (mx.uint16, np.uint16), 4: (mx.uint32, np.uint32)}
 
 
@@ -39,6 +41,15 @@ class PackedWeights:
 def digest_of(data: Buffer) -> str:
     """xxh3-128 in hexadecimal: finds damage, not forgery (CURVE keys are for that)."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def file_digest(path: Path) -> str:
+    """As `digest_of`, of a file that need not fit into memory."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            state.update(block)
+    return state.hexdigest()
 
 
 def pack(weights: Iterable[tuple[str, mx.array]]) -> PackedWeights:

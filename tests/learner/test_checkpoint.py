@@ -142,6 +142,14 @@ def empty_arrays(path):
     (path / "trainer.safetensors").write_bytes(b"")
 
 
+def flipped_bits(path):
+    """Of the same length and form: only the digest can tell."""
+    file = path / "trainer.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-8:] = b"\xff" * 8
+    file.write_bytes(data)
+
+
 def cut_state(path):
     file = path / "trainer.json"
     file.write_text(file.read_text()[:40])
@@ -159,7 +167,10 @@ def still_temporary(path):
     path.rename(path.with_name(f".{path.name}.tmp"))
 
 
-@pytest.mark.parametrize("damage", [cut_arrays, empty_arrays, cut_state, half_state, no_state])
+DAMAGES = [cut_arrays, empty_arrays, flipped_bits, cut_state, half_state, no_state]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_of_a_damaged_checkpoint_the_one_before_is_taken_and_the_log_says_so(
     train, tmp_path, caplog, damage
 ):
@@ -177,6 +188,13 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_and_the_log_says_so(
     [message] = [record.getMessage() for record in caplog.records]
     assert "step_000005 is damaged" in message
     assert message.endswith("trying the one before")
+
+
+def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew_in_silence(train, tmp_path):
+    trainer, config = train.make()
+    flipped_bits(save(tmp_path, trainer, config, step=2))
+    with pytest.raises(CheckpointError, match=r"none of the 1 checkpoints .* is whole"):
+        restore_checkpoint(tmp_path, trainer.masters, trainer.optimizer, config)
 
 
 def test_a_checkpoint_that_was_being_written_is_no_checkpoint(train, tmp_path, caplog):

@@ -10,7 +10,7 @@ preload_blas()
 import mlx.core as mx  # noqa: E402 - the BLAS must be loaded first
 
 from protocol.errors import WeightsError  # noqa: E402
-from protocol.weights import combined_digest, digest_of, pack, unpack  # noqa: E402
+from protocol.weights import combined_digest, digest_of, file_digest, pack, unpack  # noqa: E402
 
 UNSIGNED = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32}
 DTYPES = [mx.bfloat16, mx.float16, mx.float32, mx.uint32, mx.uint8, mx.int32]
@@ -114,3 +114,9 @@ def test_a_shape_that_does_not_hold_its_bytes_is_refused(shape):
     odd = packed.tensors[0].model_copy(update={"shape": shape})
     with pytest.raises(WeightsError, match="a: 8 bytes"):
         unpack((odd, packed.tensors[1]), packed.data)
+
+
+def test_a_files_digest_is_that_of_its_bytes_across_blocks(tmp_path):
+    data = bytes(range(256)) * 9000  # more than two blocks of 1 MiB
+    (tmp_path / "arrays").write_bytes(data)
+    assert file_digest(tmp_path / "arrays") == digest_of(data)
