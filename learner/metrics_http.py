@@ -13,9 +13,16 @@ from protocol.errors import ConfigError
 StartResponse = Callable[..., Any]
 
 
-class _QuietHandler(WSGIRequestHandler):
+class _Handler(WSGIRequestHandler):
+    timeout = 10.0  # seconds that a connection may say nothing
+
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Log no line for each scrape."""
+
+
+class _Server(ThreadingWSGIServer):
+    request_queue_size = 128
+    """Connections waiting to be accepted; at the default of 5 a burst costs a second each."""
 
 
 class MetricsServer:
@@ -33,9 +40,7 @@ class MetricsServer:
     def __init__(self, bind: str, port: int, registry: CollectorRegistry) -> None:
         self._metrics = make_wsgi_app(registry)
         try:
-            self._server = make_server(
-                bind, port, self._answer, ThreadingWSGIServer, handler_class=_QuietHandler
-            )
+            self._server = make_server(bind, port, self._answer, _Server, handler_class=_Handler)
         except OSError as error:
             raise ConfigError(
                 f"cannot serve HTTP on {bind} port {port}: {error.strerror}; set network.http_port"

@@ -51,7 +51,7 @@ def test_random_messages_on_every_port_are_counted_and_harm_nothing(train):
 
 
 def test_bytes_that_are_not_zeromqs_harm_nothing(train):
-    run = train("run.max_steps=30", "data.heldout=[]")
+    run = train("run.max_steps=60", "data.heldout=[]")
     run.until_step(2)
     rng = random.Random(0)
     for offset in range(5):

@@ -1,3 +1,4 @@
+import socket
 import urllib.error
 import urllib.request
 
@@ -43,3 +44,18 @@ def test_a_taken_port_is_named(served):
     _, server = served
     with pytest.raises(ConfigError, match=rf"port {server.port}.*network.http_port"):
         MetricsServer("127.0.0.1", server.port, Metrics().registry)
+
+
+def test_a_burst_of_connections_waits_for_no_second_knock(served):
+    """A full queue drops the first SYN, and the kernel sends the next after a second."""
+    _, server = served
+    opened = []
+    for _ in range(100):
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", server.port))
+        opened.append(client)
+    for client in opened:
+        assert client.getpeername()[1] == server.port
+        client.close()
+    assert read(server, "/healthz") == "ok\n"
