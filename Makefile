@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check soak mac-wheels clean
+.PHONY: help setup sandbox-tools quickstart test check soak mac-wheels mac-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,8 +17,9 @@ help:
 	@echo 'make quickstart  a whole training run, every role a process (configs/quickstart.yaml)'
 	@echo 'make test        run the tests'
 	@echo 'make check       ruff, pyright, import rules'
-	@echo 'make soak        the long forms of what the tests run short (about 5 minutes)'
+	@echo 'make soak        the long forms of what the tests run short (about 15 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
+	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
 
 setup: $(STAMP)
@@ -37,6 +38,8 @@ $(STAMP): pyproject.toml
 	fi
 	@echo 'setup: installing the dependencies into $(VENV) (about a minute and 700 MB, once)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[reasoning-gym]' \
+	  >/dev/null 2>&1 || echo 'setup: without reasoning-gym: no C compiler for a part of it'
 	@touch $@
 	@echo 'setup: done'
 
@@ -44,7 +47,18 @@ quickstart: $(STAMP)
 	$(BIN)/mlx-train --config configs/quickstart.yaml \
 	  --run-dir runs/quickstart-$$(date +%Y%m%d-%H%M%S)
 
-test: $(STAMP)
+# What the sandbox of code rewards needs of Linux and pip cannot install. macOS brings its own.
+sandbox-tools:
+	@if [ "$$(uname)" = Linux ] && ! command -v bwrap >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'sandbox-tools: installing bubblewrap'; \
+	    apt-get update -qq && apt-get install -y -qq bubblewrap >/dev/null; \
+	  else \
+	    echo 'error: bubblewrap is missing: sudo apt install bubblewrap' >&2; exit 2; \
+	  fi; \
+	fi
+
+test: $(STAMP) sandbox-tools
 	$(BIN)/python -m pytest
 
 check: $(STAMP)
@@ -53,12 +67,17 @@ check: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-soak: $(STAMP)
+soak: $(STAMP) sandbox-tools
 	LEDGER_EVENTS=40000 $(BIN)/python -m pytest tests/learner/ledger
 	$(BIN)/python bench/exactly_once.py
+	$(BIN)/python tests/reward_workers/sandbox/adversarial/suite.py --load 4
+	SOAK_JOBS=10000 CONTROLS=all $(BIN)/python -m pytest tests/reward_workers/sandbox/adversarial
 
 mac-wheels: $(STAMP)
 	$(BIN)/python bench/mac_wheels.py
+
+mac-check: $(STAMP)
+	$(BIN)/python bench/mac_check.py
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

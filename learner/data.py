@@ -146,10 +146,14 @@ def _refuse_repeated_ids(rows: Iterable[Row], split: Split) -> None:
 
 
 def _refuse_overlap(prompts: Prompts) -> None:
-    """Compare prompts as chats, so that a string equals the one user message that it becomes."""
+    """Compare prompts as chats, so that a string equals the one user message that it becomes.
+
+    One id on both sides is one problem, even where the source words its prompt in two ways.
+    """
     heldout = {_canonical(row.prompt): row.prompt_id for row in prompts.heldout}
+    ids = {row.prompt_id for row in prompts.heldout}
     for row in prompts.train:
-        also = heldout.get(_canonical(row.prompt))
+        also = row.prompt_id if row.prompt_id in ids else heldout.get(_canonical(row.prompt))
         if also is not None:
             raise DataError(f"the held-out prompt {also} is also trained on, as {row.prompt_id}")
 

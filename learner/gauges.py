@@ -1,6 +1,7 @@
-"""The last step's row and the ledger's counts as Prometheus gauges."""
+"""The last step's row, the ledger's counts and the peers' figures as Prometheus gauges."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ from protocol.telemetry import Metrics
 
 STATES = ("ready", "leased", "scoring", "scored", "handed_over")
 _ENDED = ("trained", "dropped/")
+_FIGURE = re.compile(r"[a-z][a-z0-9_]{0,59}")
+MAX_FIGURES = 100
+"""Of reward workers; a peer must not fill the learner's memory with names."""
 
 
 def show(metrics: Metrics, row: Mapping[str, Any], counts: Mapping[str, int]) -> None:
@@ -29,3 +33,14 @@ def show(metrics: Metrics, row: Mapping[str, Any], counts: Mapping[str, int]) ->
             metrics.set("mlxrl_groups_ended", count, name)
         elif name.startswith("peers/"):
             metrics.set("mlxrl_peers", count, name.removeprefix("peers/"))
+
+
+def show_reward_workers(metrics: Metrics, sums: Mapping[str, float]) -> None:
+    """Set the gauges of what reward workers say in heartbeats.
+
+    Args:
+        metrics: the learner's.
+        sums: over all reward workers, by figure; those with odd names are left out.
+    """
+    for name in sorted(filter(_FIGURE.fullmatch, sums))[:MAX_FIGURES]:
+        metrics.set("mlxrl_reward_workers", sums[name], name)

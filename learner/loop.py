@@ -22,6 +22,10 @@ from protocol.weights import PackedWeights, pack
 
 log = logging.getLogger("learner.loop")
 
+SANDBOX_ERROR = "sandbox_error"
+MAX_SANDBOX_ERRORS = 0.005
+"""Share of a batch's samples; one sample is always forgiven."""
+
 
 class Exchange(Protocol):
     """What the loop needs of the exchange thread."""
@@ -70,7 +74,8 @@ class Loop:
         """Train until max_steps, or the end of the data.
 
         Raises:
-            RunStopped: no progress, or too many steps with non-finite numbers in a row.
+            RunStopped: no progress, too many steps with non-finite numbers in a row, or a sandbox
+                that fails.
         """
         self.exchange.publish(pack(self.trainer.masters.rounded().items()), trained=False)
         if self.config.evaluation.before_training and self.position.step == 0:
@@ -109,6 +114,7 @@ class Loop:
             self._publish(clock)
         self.position = Position(step, version, snapshot)
         self._record(batch, result, clock)
+        self._stop_if_sandbox_fails(batch.samples, f"step {step}")
         self._stop_if_hopeless(batch, result)
 
     def _publish(self, clock: StepClock) -> None:
@@ -134,6 +140,15 @@ class Loop:
         show(self.metrics, row, counts)
         log.debug("step %d: reward %.3f loss %s", row["step"], row["reward/mean"], row["loss"])
 
+    def _stop_if_sandbox_fails(self, samples: Sequence[ScoredSample], where: str) -> None:
+        """A few faults of the sandbox are bad luck; more would leave out what happened to fail."""
+        details = [s.score.detail for s in samples if s.score.status == SANDBOX_ERROR]
+        if len(details) > max(1, MAX_SANDBOX_ERRORS * len(samples)):
+            raise RunStopped(
+                f"the sandbox failed on {len(details)} of {len(samples)} samples of {where}, "
+                f"the last: {details[-1]}"
+            )
+
     def _stop_if_hopeless(self, batch: ScoredBatch, result: StepResult) -> None:
         if not result.skipped:
             self._skipped_in_row, self._why_nothing = 0, ""
@@ -156,6 +171,7 @@ class Loop:
                 f"the evaluation at step {self.position.step} lost all {self.num_heldout} prompts: "
                 "the actors' log says why"
             )
+        self._stop_if_sandbox_fails(samples, f"the evaluation at step {self.position.step}")
         if len(samples) < self.num_heldout:
             log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
         for name, evaluate in self.evaluators.items():

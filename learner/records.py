@@ -1,6 +1,8 @@
 """Rows of the run folder: what a step, an evaluation and a rollout look like on disk."""
 
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from learner.samples import ScoredSample
 from learner.step import StepResult
+from protocol.messages import NamedReward
 
 KEPT_COUNTS = (
     "dropped/",
@@ -25,6 +28,10 @@ KEPT_COUNTS = (
 
 STEP_FIGURES = ("loss", "kl_ref", "mismatch_kl", "entropy", "grad_norm", "clip_fraction")
 """Stand in every row: null where a skipped step, or a run without a reference policy, has none."""
+
+MAX_SHARES = 10
+"""Texts of one fact whose shares stand in a row; the most frequent ones."""
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 @dataclass
@@ -84,10 +91,14 @@ def metrics_row(
 
 
 def rollout_rows(samples: Sequence[ScoredSample], result: StepResult) -> Iterator[dict[str, Any]]:
-    """One row for every rollout of a batch, masked ones included."""
+    """One row for every rollout of a batch, masked ones included.
+
+    `facts` (by reward and fact) is there only where a reward said some.
+    """
     for index, sample in enumerate(samples):
         rollout, score = sample.rollout, sample.score
         logprobs = result.logprobs[index]
+        facts = {named.name: dict(named.facts) for named in score.rewards if named.facts}
         yield {
             "group": rollout.group_id,
             "prompt_id": sample.prompt_id,
@@ -105,6 +116,7 @@ def rollout_rows(samples: Sequence[ScoredSample], result: StepResult) -> Iterato
             "policy_versions": [list(run) for run in rollout.policy_versions],
             "finish_reason": rollout.finish_reason,
             "status": score.status,
+            **({"facts": facts} if facts else {}),
         }
 
 
@@ -124,14 +136,34 @@ def evaluation_row(
 
 def _reward_figures(samples: Sequence[ScoredSample]) -> dict[str, float]:
     rewards = [s.score.reward for s in samples if s.score.reward is not None]
-    by_name: dict[str, list[float]] = {}
+    by_name: dict[str, list[NamedReward]] = {}
     for sample in samples:
         for named in sample.score.rewards:
-            if named.reward is not None:
-                by_name.setdefault(named.name, []).append(named.reward)
-    figures = {f"reward/{name}/mean": _mean(values) for name, values in by_name.items()}
+            by_name.setdefault(named.name, []).append(named)
     spread = float(np.std(rewards)) if rewards else float("nan")
-    return {"reward/mean": _mean(rewards), "reward/std": spread, **figures}
+    figures = {"reward/mean": _mean(rewards), "reward/std": spread}
+    for name, said in by_name.items():
+        if values := [named.reward for named in said if named.reward is not None]:
+            figures[f"reward/{name}/mean"] = _mean(values)
+        figures[f"reward/{name}/seconds/mean"] = _mean([named.seconds for named in said])
+        for fact in sorted({fact for named in said for fact in named.facts}):
+            values = [named.facts[fact] for named in said if fact in named.facts]
+            figures.update(_fact_figures(f"reward/{name}/{fact}", values))
+    return figures
+
+
+def _fact_figures(key: str, values: Sequence[float | int | str]) -> dict[str, float]:
+    """Mean of the numbers; shares of the texts, over all values, as far as they are single words.
+
+    Free text stays in rollouts/: each would be a key of its own.
+    """
+    numbers = [value for value in values if not isinstance(value, str)]
+    words = Counter(v for v in values if isinstance(v, str) and _WORD.fullmatch(v))
+    shares = {
+        f"{key}/{word}": count / len(values)
+        for word, count in sorted(words.most_common(MAX_SHARES))
+    }
+    return {f"{key}/mean": _mean(numbers), **shares} if numbers else shares
 
 
 def _staleness_figures(samples: Sequence[ScoredSample], version: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A source of prompts -> rows: a JSONL file, or generated arithmetic.
+"""A source of prompts -> rows: a JSONL file, or one of the sources that `SOURCES` names.
 
 A bad row is refused with its file and line and with what was found there; no row is ever skipped
 in silence. Only lines of nothing but white space are passed over.
@@ -6,6 +6,7 @@ in silence. Only lines of nothing but white space are passed over.
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias, cast
 from urllib.parse import parse_qsl
@@ -13,6 +14,8 @@ from urllib.parse import parse_qsl
 import aiofiles
 
 from learner.arithmetic import arithmetic_rows, max_rows
+from learner.human_eval import human_eval_rows
+from learner.reasoning_rows import reasoning_rows
 from protocol.errors import DataError
 from protocol.fields import MAX_TEXT
 
@@ -22,8 +25,9 @@ Prompt: TypeAlias = str | list[dict[str, str]]
 
 CHAT_ROLES = ("system", "user", "assistant", "tool")
 HELDOUT_SEED = 0
-"""Held-out arithmetic rows are the same in every run, so that runs of other seeds compare."""
-_ARITHMETIC = "arithmetic:"
+"""Held-out rows that are made are the same in every run, so that runs of other seeds compare."""
+PlacedRows: TypeAlias = list[tuple[str, dict[str, Any]]]
+"""Where a row is from, and what it holds, the prompt included."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,24 @@ async def read_source(spec: str, split: Split, prompt_column: str, seed: int = 0
     """Read all rows of one source, in its order.
 
     Args:
-        spec: a JSONL path, or `arithmetic:<task>?count=N` (without a count: every row).
-        split: which side of an arithmetic task; a file is whole on the side that names it.
-        prompt_column: the column that holds the prompt.
-        seed: chooses training rows of an arithmetic task.
+        spec: a JSONL path, `arithmetic:<task>?count=N` (without a count: every row),
+            `reasoning_gym:<task>?count=N&<option>=<value>...`, or `human_eval?chat=1&count=N`.
+        split: which side of a generated task; a file and HumanEval are whole on the side that
+            names them.
+        prompt_column: the column that holds the prompt in a file.
+        seed: chooses training rows of a generated task.
 
     Raises:
         DataError: the source is missing, empty or has a bad row; the message names the place.
     """
-    if spec.startswith(_ARITHMETIC):
-        rows = _read_arithmetic(spec, split, seed if split == "train" else HELDOUT_SEED)
+    name, _, query = spec.partition("?")
+    kind, _, task = name.partition(":")
+    if kind in SOURCES:
+        make = SOURCES[kind]
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        seed = seed if split == "train" else HELDOUT_SEED
+        made = await asyncio.to_thread(make, spec, task, options, split, seed)
+        rows = [_row(place, row, "prompt") for place, row in made]
     else:
         rows = await _read_jsonl(spec, prompt_column)
     if not rows:
@@ -58,16 +70,31 @@ async def read_source(spec: str, split: Split, prompt_column: str, seed: int = 0
     return rows
 
 
-def _read_arithmetic(spec: str, split: Split, seed: int) -> list[Row]:
-    task, _, query = spec.removeprefix(_ARITHMETIC).partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    count = options.pop("count", None)
-    if options or (query and count is None) or not (count is None or count.isdecimal()):
+def _arithmetic(
+    spec: str, task: str, options: Mapping[str, str], split: Split, seed: int
+) -> PlacedRows:
+    count = options.get("count")
+    if set(options) - {"count"} or not (count is None or count.isdecimal()):
         raise DataError(f"source {spec!r}: wanted arithmetic:<task> or arithmetic:<task>?count=N")
     number = max_rows(task, split) if count is None else int(count)
     drawn = arithmetic_rows(task, split, number, seed)
-    places = (f"{_ARITHMETIC}{task}/{split}:{line}" for line in range(1, len(drawn) + 1))
-    return [_row(place, row, "prompt") for place, row in zip(places, drawn, strict=True)]
+    return [(f"arithmetic:{task}/{split}:{line}", row) for line, row in enumerate(drawn, start=1)]
+
+
+def _human_eval(
+    spec: str, task: str, options: Mapping[str, str], split: Split, seed: int
+) -> PlacedRows:
+    if task:
+        raise DataError(f"source {spec!r}: wanted human_eval or human_eval?count=N&chat=1")
+    return human_eval_rows(spec, options)
+
+
+SOURCES: dict[str, Callable[[str, str, Mapping[str, str], Split, int], PlacedRows]] = {
+    "arithmetic": _arithmetic,
+    "human_eval": _human_eval,
+    "reasoning_gym": reasoning_rows,
+}
+"""Source, task, options, split and seed -> rows, by what stands before the colon."""
 
 
 async def _read_jsonl(spec: str, prompt_column: str) -> list[Row]:

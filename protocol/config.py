@@ -35,9 +35,11 @@ class PluginConfig(BaseModel):
 
 
 class RewardConfig(PluginConfig):
-    """One reward function: `{name, weight, **parameters}`."""
+    """One reward function: `{name, weight, timeout_seconds, **parameters}`."""
 
     weight: float = Field(default=1.0, allow_inf_nan=False)
+    timeout_seconds: float = Field(default=30.0, gt=0.0, allow_inf_nan=False)
+    """CPU seconds that one completion may take, and likewise idle seconds."""
 
 
 class RunSection(Section):
@@ -77,7 +79,7 @@ class PolicySection(Section):
 
 
 class DataSection(Section):
-    """Prompts. Sources are JSONL paths or `arithmetic:<task>?count=N`."""
+    """Prompts. Sources: JSONL paths, `human_eval`, `arithmetic:<task>`, `reasoning_gym:<task>`."""
 
     train: tuple[str, ...] = Field(min_length=1)
     """Sources of training prompts."""
@@ -181,6 +183,35 @@ class LearnerSection(Section):
     publish: PublishSection = PublishSection()
 
 
+class RewardWorkerSection(Section):
+    """The processes in which a reward worker runs reward functions."""
+
+    processes: int | None = Field(default=None, gt=0, le=64)
+    """Child processes of each reward worker; without it 2, or 1 on a single CPU. Rewards that wait
+    for the sandbox need no more: it is the sandbox that is busy."""
+    memory_bytes: int = Field(default=2 << 30, ge=128 << 20)
+    """A child whose resident memory grows beyond this is killed."""
+
+
+class SandboxSection(Section):
+    """Confinement of code that the policy wrote, for rewards that run it."""
+
+    slots: int | None = Field(default=None, gt=0, le=1024)
+    """Candidates that one reward worker runs at a time; without it, one a CPU."""
+    warm: int | None = Field(default=None, ge=0, le=1024)
+    """Confined processes that wait for a candidate; without it, the pool decides."""
+    start: Literal["auto", "fork", "fresh"] = "auto"
+    """fork: copies of a process that never ran a candidate (Linux); fresh: a new interpreter each
+    time; auto: fork where it works."""
+    allow_degraded: tuple[Literal["namespaces", "network"], ...] = ()
+    """Layers that may be missing: namespaces of a candidate (each result then says so), or the
+    refusal of network to a reward function's own process (a warning says so)."""
+    packages: str | None = None
+    """A folder of Python packages that candidates may import."""
+    cache_size: int = Field(default=10_000, ge=0)
+    """Verdicts that are remembered."""
+
+
 class EvaluationSection(Section):
     """Evaluation on the held-out prompts, greedy."""
 
@@ -250,7 +281,11 @@ class RunConfig(Section):
     data: DataSection
     generation: GenerationSection = GenerationSection()
     rewards: Annotated[tuple[RewardConfig, ...], Field(min_length=1)]
-    """Plug-ins of reward_workers/rewards/: `{name, weight, **parameters}`; their weighted sum."""
+    """Plug-ins of reward_workers/rewards/: `{name, weight, timeout_seconds, **parameters}`; their
+    weighted sum. timeout_seconds (30) bounds the CPU time, and likewise the idle time, that one
+    completion takes."""
+    reward_worker: RewardWorkerSection = RewardWorkerSection()
+    sandbox: SandboxSection = SandboxSection()
     algorithm: AlgorithmSection = AlgorithmSection()
     """A plug-in of learner/algorithms/: `{name, **parameters}`."""
     learner: LearnerSection = LearnerSection()

@@ -50,5 +50,15 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Digest = Annotated[str, Field(max_length=128)]
+MAX_FACTS = 16
+MAX_FACT_TEXT = 200
+
+FactName = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+FactNumber = Annotated[float, Field(allow_inf_nan=False)]
+FactCount = Annotated[int, Field(ge=-(2**53), le=2**53)]
+FactText = Annotated[str, Field(max_length=MAX_FACT_TEXT)]
+Facts = Annotated[dict[FactName, FactCount | FactNumber | FactText], Field(max_length=MAX_FACTS)]
+"""What a reward function says of one completion besides its number."""
+
 Role = Literal["actor", "reward_worker"]
 FinishReason = Literal["stop", "length"]

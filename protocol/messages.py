@@ -17,6 +17,7 @@ from protocol.fields import (
     MAX_TOKENS,
     Count,
     Digest,
+    Facts,
     FinishReason,
     Logprobs,
     Name,
@@ -256,6 +257,8 @@ class NamedReward(BaseModel):
     """None: does not apply, or failed (then `status` is not ok)."""
     status: Name = "ok"
     seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    facts: Facts = {}
+    """What else it said of this completion: numbers and short texts by name."""
 
 
 class Score(Message):

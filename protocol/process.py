@@ -15,7 +15,13 @@ import time
 from collections.abc import Callable, Generator
 from typing import NoReturn
 
-from protocol.errors import ConfigError, DataError, TrainerError, UnknownPluginError
+from protocol.errors import (
+    ConfigError,
+    DataError,
+    SandboxUnavailable,
+    TrainerError,
+    UnknownPluginError,
+)
 
 log = logging.getLogger("protocol.process")
 
@@ -33,12 +39,13 @@ _PR_SET_PDEATHSIG = 1
 def run_main(main: Callable[[], int]) -> NoReturn:
     """Run a command to its end and exit with its code; the outermost boundary for errors.
 
-    A failure prints one line, `error: <reason>`, last. Bad input exits with 2, everything else that
-    failed with 1; a traceback goes to the log only when the failure is our own bug.
+    A failure prints one line, `error: <reason>`, last. Bad input, and a machine that cannot confine
+    what the input asks for, exit with 2, everything else that failed with 1; a traceback goes to
+    the log only when the failure is our own bug.
     """
     try:
         code = main()
-    except (ConfigError, DataError, UnknownPluginError) as error:
+    except (ConfigError, DataError, SandboxUnavailable, UnknownPluginError) as error:
         code = fail(str(error), EXIT_BAD_INPUT)
     except TrainerError as error:
         code = fail(str(error), EXIT_FAILED)

@@ -30,6 +30,11 @@ METRICS: dict[str, Metric] = {
     "mlxrl_peers": Metric("gauge", "Registered peers by role", ("role",)),
     "mlxrl_groups": Metric("gauge", "Groups of the ledger by state", ("state",)),
     "mlxrl_groups_ended": Metric("gauge", "Groups trained or dropped, by outcome", ("outcome",)),
+    "mlxrl_reward_workers": Metric(
+        "gauge",
+        "What reward workers say of themselves, their children and sandboxes, summed, by figure",
+        ("figure",),
+    ),
     "mlxrl_policy_version": Metric("gauge", "The learner's policy version"),
     "mlxrl_step": Metric("gauge", "Training steps done"),
     "mlxrl_step_metric": Metric("gauge", "The last metrics.jsonl row, by key", ("key",)),

@@ -1,6 +1,7 @@
 """`python -m reward_workers`: start a reward worker, or check a config's rewards."""
 
 import argparse
+import asyncio
 import os
 from collections.abc import Sequence
 
@@ -10,8 +11,8 @@ from protocol.process import EXIT_DONE, run_main
 from protocol.supervise import supervised
 from protocol.telemetry import setup_logging
 from protocol.transport import parse_address
-from reward_workers.binding import bind_rewards
 from reward_workers.process import serve
+from reward_workers.scoring import check_rewards
 
 DEFAULT_SLOTS = 32
 
@@ -35,13 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_config(path: str, overrides: Sequence[str]) -> int:
-    """Finds and checks every reward of a config file, without a learner.
+    """Starts what a reward worker would start for a config file, without a learner, and ends it.
 
     Raises:
-        ConfigError, UnknownPluginError: what would stop a reward worker.
+        ConfigError, SandboxUnavailable: what would stop a reward worker.
     """
-    rewards = bind_rewards(load_config(path, overrides).rewards)
-    print("rewards:", ", ".join(reward.name for reward in rewards))
+    config = load_config(path, overrides)
+    rewards = asyncio.run(check_rewards(config))
+    print("rewards:", ", ".join(rewards))
     return EXIT_DONE
 
 

@@ -28,7 +28,7 @@ def key_of(sample: ScoreTask | Score) -> Key:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples that one thread scores together."""
+    """Samples that one lane scores together."""
 
     run_epoch: int
     tasks: tuple[ScoreTask, ...]
@@ -36,31 +36,33 @@ class Batch:
 
 
 class Backlog:
-    """Shares the waiting samples out to a bounded number of threads.
+    """Shares the waiting samples out to a bounded number of lanes."""
 
-    Args:
-        max_running: batches that may be scored at a time.
-    """
-
-    def __init__(self, max_running: int) -> None:
-        self._max_running = max_running
+    def __init__(self) -> None:
+        self._max_running = 0
         self._lock = threading.Lock()
         self._run_epoch = -1
         self._waiting: deque[ScoreTask] = deque()
+        self._alone: deque[ScoreTask] = deque()
+        """Waiting, too: each in a batch of its own."""
         self._held: set[Key] = set()
         """Waiting or being scored."""
         self._running: set[Batch] = set()
-        """Those of earlier run epochs too: their threads are still taken."""
         self._scores: OrderedDict[Key, Score] = OrderedDict()
         self._scored = 0
 
-    def begin(self, run_epoch: int) -> None:
-        """Drops everything of earlier run epochs."""
+    def begin(self, run_epoch: int, max_running: int) -> None:
+        """Drops everything of earlier run epochs.
+
+        Args:
+            run_epoch: whose work is taken from now on.
+            max_running: batches that may be scored at a time.
+        """
         with self._lock:
             self._run_epoch = run_epoch
-            self._waiting.clear()
-            self._held.clear()
-            self._scores.clear()
+            self._max_running = max_running
+            for held in (self._waiting, self._alone, self._held, self._running, self._scores):
+                held.clear()
 
     def add(self, work: ScoreWork) -> list[Score]:
         """Queues samples that are new; returns the scores of those that were scored before."""
@@ -78,19 +80,29 @@ class Backlog:
         return again
 
     def take(self, now: float) -> Batch | None:
-        """An even share of what waits, or None when nothing waits or no thread is free."""
+        """An even share of what waits, or None when nothing waits or no lane is free."""
         with self._lock:
             free = self._max_running - len(self._running)
-            if not self._waiting or free <= 0:
+            if not (self._alone or self._waiting) or free <= 0:
                 return None
-            share = min(-(-len(self._waiting) // free), MAX_BATCH)
-            tasks = tuple(self._waiting.popleft() for _ in range(share))
+            if self._alone:
+                tasks = (self._alone.popleft(),)
+            else:
+                share = min(-(-len(self._waiting) // free), MAX_BATCH)
+                tasks = tuple(self._waiting.popleft() for _ in range(share))
             batch = Batch(self._run_epoch, tasks, now)
             self._running.add(batch)
             return batch
 
+    def split(self, batch: Batch) -> None:
+        """Frees the batch's lane and queues each of its samples alone, before all others."""
+        with self._lock:
+            self._running.discard(batch)
+            if batch.run_epoch == self._run_epoch:
+                self._alone.extend(batch.tasks)
+
     def finish(self, batch: Batch, scores: Sequence[Score]) -> list[Score]:
-        """Frees the batch's thread; returns the scores to hand over: none if they are outdated."""
+        """Frees the batch's lane; returns the scores to hand over: none if they are outdated."""
         with self._lock:
             self._running.discard(batch)
             if batch.run_epoch != self._run_epoch:
@@ -109,9 +121,9 @@ class Backlog:
             return self._scored
 
     def waiting(self) -> int:
-        """Samples that no thread has taken yet."""
+        """Samples that no lane has taken yet."""
         with self._lock:
-            return len(self._waiting)
+            return len(self._waiting) + len(self._alone)
 
     def running(self) -> tuple[Batch, ...]:
         """Batches that are being scored, the longest-running first."""

@@ -12,11 +12,20 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from protocol.config import RewardConfig
 from protocol.errors import ConfigError
-from reward_workers.registry import CHECK_ATTRIBUTE, RewardFunction, missing_column, reward
+from reward_workers.registry import (
+    CHECK_ATTRIBUTE,
+    NETWORK_ATTRIBUTE,
+    RewardFunction,
+    missing_column,
+    reward,
+)
 from reward_workers.rows import GIVEN, Row
 
 _ORDINARY = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _AFTER_STAR = inspect.Parameter.KEYWORD_ONLY
+
+SANDBOX = "sandbox"
+"""The parameter by which a reward function asks for the sandbox."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +33,25 @@ class BoundReward:
     """One reward of the config, with its parameters."""
 
     name: str
-    """As reported: the plug-in's name, without a path, numbered where the config repeats it."""
+    """As reported: see `labels_of`."""
     weight: float
     function: RewardFunction
     parameters: Mapping[str, Any]
     signature: inspect.Signature
 
+    @property
+    def uses_sandbox(self) -> bool:
+        """Whether it asks for the sandbox."""
+        asked = self.signature.parameters.get(SANDBOX)
+        return asked is not None and asked.kind is _AFTER_STAR
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether it may open connections."""
+        return bool(getattr(self.function, NETWORK_ATTRIBUTE, False))
+
     def arguments(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Keyword arguments for rows that all have the same columns.
+        """Keyword arguments for rows that all have the same columns, without the sandbox.
 
         Raises:
             RewardError: a column that the function names and the rows lack.
@@ -60,21 +80,27 @@ def bind_rewards(configs: Iterable[RewardConfig]) -> tuple[BoundReward, ...]:
         ConfigError: a module or file that cannot be loaded; a parameter that the reward does not
             take, lacks, or cannot use.
     """
+    configs = tuple(configs)
+    return tuple(bind_reward(*pair) for pair in zip(configs, labels_of(configs), strict=True))
+
+
+def labels_of(configs: Iterable[RewardConfig]) -> list[str]:
+    """What each reward is reported as: its name without a path, numbered where it is repeated."""
     seen: Counter[str] = Counter()
-    bound: list[BoundReward] = []
+    labels: list[str] = []
     for config in configs:
         name = config.name.rpartition(":")[2]
         seen[name] += 1
-        label = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        bound.append(_bind(config, label))
-    return tuple(bound)
+        labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return labels
 
 
-def _bind(config: RewardConfig, label: str) -> BoundReward:
+def bind_reward(config: RewardConfig, label: str) -> BoundReward:
+    """Finds one reward; raises what `bind_rewards` does."""
     where = f"reward {config.name!r}"
     function = reward.get(config.name)
     signature = _signature(function, where)
-    known = {name: p for name, p in signature.parameters.items() if p.kind is _AFTER_STAR}
+    known = _settable(signature)
     for name in config.parameters:
         if name not in known:
             raise ConfigError(_unknown(where, name, signature))
@@ -107,10 +133,17 @@ def _signature(function: RewardFunction, where: str) -> inspect.Signature:
     return signature
 
 
+def _settable(signature: inspect.Signature) -> dict[str, inspect.Parameter]:
+    parameters = signature.parameters.items()
+    return {name: p for name, p in parameters if p.kind is _AFTER_STAR and name != SANDBOX}
+
+
 def _unknown(where: str, name: str, signature: inspect.Signature) -> str:
     if (parameter := signature.parameters.get(name)) and parameter.kind is _ORDINARY:
         return f"{where}: {name!r} is a data column, not a parameter; put it after '*' to set it"
-    known = [p.name for p in signature.parameters.values() if p.kind is _AFTER_STAR]
+    if name == SANDBOX and name in signature.parameters:
+        return f"{where}: 'sandbox' is given to the function, it cannot be set"
+    known = list(_settable(signature))
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{where} takes no parameter {name!r}: {hint}known are {', '.join(known) or 'none'}"

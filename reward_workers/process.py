@@ -13,12 +13,13 @@ from protocol.peer import PeerLink
 from protocol.process import EXIT_DONE, EXIT_FAILED, arm_hard_exit, fail, this_host
 from protocol.telemetry import log_to_file
 from protocol.transport import PeerSockets
+from reward_workers.backlog import Backlog, key_of
+from reward_workers.failures import Failures
+from reward_workers.scoring_thread import ScoringThread
 from reward_workers.worker import Worker
 
 log = logging.getLogger("reward_workers")
 
-MAX_THREADS = 4
-"""Reward calls at a time; more hardly help, as Python runs one thread at a time."""
 STOP_SECONDS = 0.9
 """From the signal to the end of the process, whatever the reward functions are doing."""
 
@@ -37,8 +38,10 @@ def serve(address: str, slots: int) -> int:
     link = PeerLink(hello, PeerSockets(address, hello.peer), address)
     _leave_on_signals(link)
     link.start()
+    backlog, failures = Backlog(), Failures()
+    scoring = ScoringThread(backlog, lambda score: link.keep(key_of(score), score), failures)
     try:
-        ended = Worker(link, slots, MAX_THREADS, joined=_log_into_run).run()
+        ended = Worker(link, slots, backlog, failures, scoring, _log_into_run).run()
     except SystemExit:
         arm_hard_exit(STOP_SECONDS, EXIT_DONE)
         raise
@@ -47,6 +50,7 @@ def serve(address: str, slots: int) -> int:
         raise
     finally:
         link.close(link.ended.reason if link.ended else "the reward worker failed")
+        scoring.close()
     return fail(ended.reason, ended.exit_code) if ended.exit_code else EXIT_DONE
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from learner.exchange.publish import ChunkAnswer, Publisher
 from learner.exchange.roster import Member, Roster
+from learner.gauges import show_reward_workers
 from learner.ledger import events as ev
 from protocol.errors import VersionError, WireError
 from protocol.messages import (
@@ -152,6 +153,8 @@ class Inbound:
 
     def _heartbeat(self, arrival: Arrival, member: Member, heartbeat: Heartbeat) -> None:
         self._roster.heard(member, heartbeat, arrival.connection, self._clock())
+        if member.role == "reward_worker":
+            show_reward_workers(self._metrics, self._roster.sums("reward_worker"))
         progress = tuple((p.group_id, p.attempt, p.tokens) for p in heartbeat.progress)
         if progress and member.role == "actor":
             self._apply(ev.Progress(member.name, progress))

@@ -1,6 +1,7 @@
 """Who is registered: addresses, connections, and when each peer was heard last."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -92,6 +93,13 @@ class Roster:
     def of(self, role: Role) -> list[Member]:
         """All peers of a role."""
         return [member for member in self._members.values() if member.role == role]
+
+    def sums(self, role: Role) -> Counter[str]:
+        """What a role's heartbeats say, summed over its peers by name."""
+        total: Counter[str] = Counter()
+        for member in self.of(role):
+            total.update(member.metrics)
+        return total
 
     def each(self, action: Callable[[Member], None]) -> None:
         """Do something for every peer."""

@@ -242,6 +242,8 @@ class Ledger:
             self._count_refused("duplicate")
         else:
             self._counts["scores"] += 1
+            if score.reward is None:
+                self._counts[f"masked/{score.status}"] += 1
             self._scoring.finish(group, score)
             self._finish_if_scored(group)
 

@@ -1,6 +1,8 @@
 import math
 
-from learner.gauges import show
+from prometheus_client import generate_latest
+
+from learner.gauges import show, show_reward_workers
 from protocol.telemetry import Metrics
 
 
@@ -22,3 +24,10 @@ def test_a_figure_that_has_become_null_does_not_keep_its_old_value():
     show(metrics, {"step": 1, "loss": 0.5}, {})
     show(metrics, {"step": 2, "loss": None}, {})
     assert math.isnan(metrics.value("mlxrl_step_metric", "loss"))
+
+
+def test_figures_of_reward_workers_are_shown_but_for_odd_names():
+    metrics = Metrics()
+    show_reward_workers(metrics, {"sandbox_jobs_total": 7.0, "Odd name": 1.0})
+    assert metrics.value("mlxrl_reward_workers", "sandbox_jobs_total") == 7.0
+    assert b"Odd name" not in generate_latest(metrics.registry)

@@ -1,6 +1,7 @@
 """The training loop, with an exchange and a trainer that follow a script."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -239,3 +240,37 @@ def test_a_run_whose_last_step_alone_was_skipped_is_complete(make_loop):
     loop, _ = make_loop(max_steps=2, interval=0, skips={1: "masked"})
     loop.run()
     assert loop.position.policy_version == 1
+
+
+@pytest.mark.parametrize(
+    ("num_failed", "num_samples", "stops"),
+    [(0, 8, False), (1, 8, False), (2, 8, True), (5, 1000, False), (6, 1000, True)],
+)
+def test_a_sandbox_that_fails_on_more_than_half_a_percent_stops_the_run(
+    make_loop, make_sample, num_failed, num_samples, stops
+):
+    loop, script = make_loop(max_steps=1, num_heldout=0)
+    broken = {"reward": None, "status": "sandbox_error"}
+    samples = [
+        replace(
+            (sample := make_sample()),
+            score=sample.score.model_copy(update={**broken, "detail": f"code: fault {index}"}),
+        )
+        if index < num_failed
+        else make_sample()
+        for index in range(num_samples)
+    ]
+    script.next_batch = lambda: ScoredBatch(tuple(samples), Snapshot())
+    script.step = lambda samples, step: StepResult(
+        {"loss": 0.5, "learning_rate": 1e-3},
+        np.zeros(len(samples), np.float32),
+        tuple(np.full(2, -0.5, np.float32) for _ in samples),
+        "",
+    )
+    if not stops:
+        loop.run()
+        return
+    words = f"on {num_failed} of {num_samples} samples of step 1, the last: code: fault"
+    with pytest.raises(RunStopped, match=f"{words} {num_failed - 1}"):
+        loop.run()
+    assert len(rows(loop, "metrics.jsonl")) == 1  # it is there to look at

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows
 from learner.run_folder import finite
 from learner.step import StepResult
+from protocol.messages import NamedReward
 
 # DESIGN.md, section 8: what every row holds at least
 METRICS_KEYS = [
@@ -228,3 +230,43 @@ def test_an_evaluation_row_counts_prompts_unless_the_evaluator_did():
         "time": 0,
     }
     assert evaluation_row(10, 9, "mine", {"figure": 0.5}, 4)["n"] == 4
+
+
+def test_facts_stand_in_the_rollouts_and_in_the_metrics(make_sample):
+    said = [
+        NamedReward(name="code", reward=1.0, seconds=0.5, facts={"verdict": "passed", "cpu": 1}),
+        NamedReward(name="code", reward=0.0, seconds=1.5, facts={"verdict": "failed", "cpu": 2.0}),
+        NamedReward(name="code", reward=0.0, facts={"verdict": "failed", "detail": "two words"}),
+        NamedReward(name="code", reward=None, status="reward_timeout", seconds=2.0),
+    ]
+    samples = [make_sample(sample=index) for index in range(4)]
+    samples = [
+        replace(sample, score=sample.score.model_copy(update={"rewards": (named,)}))
+        for sample, named in zip(samples, said, strict=True)
+    ]
+    result = make_result(samples, (0.0,) * 4)
+    row = make_row(samples, result)
+    assert row["reward/code/mean"] == pytest.approx(1 / 3)
+    assert row["reward/code/seconds/mean"] == 1.0  # (0.5 + 1.5 + 0.0 + 2.0) / 4
+    assert row["reward/code/cpu/mean"] == 1.5
+    assert row["reward/code/verdict/failed"] == pytest.approx(2 / 3)
+    assert row["reward/code/verdict/passed"] == pytest.approx(1 / 3)
+    assert not any("detail" in key for key in row)  # free text
+    rows = list(rollout_rows(samples, result))
+    assert rows[0]["facts"] == {"code": {"verdict": "passed", "cpu": 1}}
+    assert set(rows[3]) == set(ROLLOUT_KEYS)
+
+
+def test_only_the_most_frequent_words_of_a_fact_become_keys(make_sample):
+    samples = [
+        replace(
+            (sample := make_sample(sample=index)),
+            score=sample.score.model_copy(
+                update={"rewards": (NamedReward(name="r", facts={"id": f"id{index % 20}"}),)}
+            ),
+        )
+        for index in range(30)
+    ]
+    row = make_row(samples, make_result(samples, (0.0,) * 30))
+    shares = {key: value for key, value in row.items() if key.startswith("reward/r/id/")}
+    assert shares == {f"reward/r/id/id{index}": pytest.approx(2 / 30) for index in range(10)}

@@ -299,3 +299,29 @@ def test_a_reward_that_is_not_finite_is_refused(reward):
 def test_messages_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         m.Goodbye(reason="x").reason = "y"
+
+
+def test_facts_of_a_reward_come_back_as_they_were():
+    facts = {"passed": 3, "cpu_seconds": 0.5, "verdict": "passed"}
+    named = m.NamedReward(name="code", reward=1.0, facts=facts)
+    again = m.NamedReward.model_validate(named.model_dump())
+    assert again.facts == facts
+    assert [type(value) for value in again.facts.values()] == [int, float, str]
+    assert m.NamedReward.model_validate({"name": "older"}).facts == {}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"Upper": 1},
+        {"x" * 41: 1},
+        {"": 1},
+        {"text": "x" * 201},
+        {"number": float("inf")},
+        {"list": [1]},
+        {"x" * (index + 1): 1 for index in range(17)},
+    ],
+)
+def test_facts_are_bounded(facts):
+    with pytest.raises(ValidationError):
+        m.NamedReward(name="code", reward=1.0, facts=facts)

@@ -32,6 +32,7 @@ def run(code):
     ("raised", "code", "last_line"),
     [
         ("ConfigError('no port')", 2, "error: no port"),
+        ("SandboxUnavailable('no bwrap')", 2, "error: no bwrap"),
         ("DataError('a.jsonl:3: bad row')", 2, "error: a.jsonl:3: bad row"),
         ("UnknownPluginError('reward', 'x', ('y',))", 2, "error: unknown reward 'x': known are y"),
         ("RunStopped('no progress\\nfor 300 s')", 1, "error: no progress for 300 s"),

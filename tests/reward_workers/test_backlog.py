@@ -24,8 +24,8 @@ def score_of(task: ScoreTask, run_epoch: int) -> Score:
 
 @pytest.fixture
 def backlog():
-    fresh = Backlog(max_running=2)
-    fresh.begin(1)
+    fresh = Backlog()
+    fresh.begin(1, 2)
     return fresh
 
 
@@ -35,13 +35,13 @@ def take(backlog: Backlog) -> Batch:
     return batch
 
 
-def test_waiting_samples_are_shared_evenly_among_free_threads(backlog, make_work):
+def test_waiting_samples_are_shared_evenly_among_free_lanes(backlog, make_work):
     backlog.add(make_work("a", "b", "c"))
     assert [len(take(backlog).tasks), len(take(backlog).tasks)] == [2, 1]
     assert backlog.take(0.0) is None
 
 
-def test_no_more_batches_run_than_there_are_threads(backlog, make_work):
+def test_no_more_batches_run_than_there_are_lanes(backlog, make_work):
     for first_sample in range(3):
         backlog.add(make_work("a", first_sample=first_sample))
     first, _ = take(backlog), take(backlog)
@@ -54,6 +54,27 @@ def test_no_more_batches_run_than_there_are_threads(backlog, make_work):
 def test_a_batch_is_bounded(backlog, make_work):
     backlog.add(make_work(*["a"] * 200))
     assert len(take(backlog).tasks) == MAX_BATCH
+
+
+def test_a_batch_that_is_split_comes_back_one_by_one_before_all_others(backlog, make_work):
+    backlog.add(make_work("a", "b", "c", "d"))
+    first = take(backlog)
+    backlog.split(first)
+    assert backlog.waiting() == 4
+    taken: list[list[str]] = []
+    while backlog.waiting():
+        batch = take(backlog)
+        taken.append([task.completion for task in batch.tasks])
+        backlog.finish(batch, scores_of(batch))
+    assert taken == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_a_batch_of_an_earlier_epoch_is_not_split_into_the_new_one(backlog, make_work):
+    backlog.add(make_work("a", "b"))
+    batch = take(backlog)
+    backlog.begin(2, 2)
+    backlog.split(batch)
+    assert backlog.waiting() == 0
 
 
 def test_a_sample_that_waits_or_runs_is_not_queued_again(backlog, make_work):
@@ -88,7 +109,7 @@ def test_a_new_run_epoch_drops_what_waits_runs_and_was_scored(backlog, make_work
     first, second = take(backlog), take(backlog)
     backlog.finish(first, scores_of(first))
     backlog.add(make_work("d", first_sample=5))
-    backlog.begin(2)
+    backlog.begin(2, 2)
     assert backlog.waiting() == 0
     assert backlog.finish(second, scores_of(second)) == []
     assert backlog.add(make_work("a", "b", "c", run_epoch=2)) == []
@@ -98,7 +119,7 @@ def test_a_new_run_epoch_drops_what_waits_runs_and_was_scored(backlog, make_work
 def test_an_outdated_batch_does_not_free_the_same_sample_of_the_new_epoch(backlog, make_work):
     backlog.add(make_work("a"))
     old = take(backlog)
-    backlog.begin(2)
+    backlog.begin(2, 2)
     backlog.add(make_work("a", run_epoch=2))
     take(backlog)
     backlog.finish(old, scores_of(old))

@@ -21,6 +21,9 @@ def rewards_file(tmp_path):
         "def plain(completions): return [0.0] * len(completions)\n"
         "def positional(completions, /): return [0.0]\n"
         "def quoted(completions, *, pattern: 'no such type' = 1): return [0.0]\n"
+        "def judge(completions, *, level: int = 1, sandbox): return [0.0]\n"
+        "def online(completions): return [0.0]\n"
+        "online.needs_network = True\n"
         "number = 3\n"
     )
     return path
@@ -125,3 +128,23 @@ def test_a_column_that_the_data_lacks_is_named(rewards_file, make_task):
     [bound] = bind_config({"name": f"{rewards_file}:bonus"})
     with pytest.raises(RewardError, match="lacks the column 'answer'; it has: solution"):
         bound.arguments([read_row(make_task("85", solution="85"))])
+
+
+def test_what_a_function_asks_for_is_no_parameter(rewards_file):
+    judge, online, plain = bind_config(
+        {"name": f"{rewards_file}:judge"},
+        {"name": f"{rewards_file}:online"},
+        {"name": f"{rewards_file}:plain"},
+    )
+    assert [reward.uses_sandbox for reward in (judge, online, plain)] == [True, False, False]
+    assert [reward.needs_network for reward in (judge, online, plain)] == [False, True, False]
+    assert judge.parameters == {}
+    with pytest.raises(ConfigError, match="'sandbox' is given to the function, it cannot be set"):
+        bind_config({"name": f"{rewards_file}:judge", "sandbox": 1})
+    with pytest.raises(ConfigError, match="known are level"):
+        bind_config({"name": f"{rewards_file}:judge", "gone": 1})
+
+
+def test_the_time_limit_is_no_parameter(rewards_file):
+    [bound] = bind_config({"name": f"{rewards_file}:bonus", "timeout_seconds": 2})
+    assert bound.parameters == {}

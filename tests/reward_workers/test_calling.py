@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reward_workers.calling import call_reward, describe
+from reward_workers.calling import Outcome, call_reward, call_tasks, describe
+from reward_workers.registry import Judged
 from reward_workers.rows import read_row
 
 
@@ -43,7 +44,7 @@ def test_an_async_function_is_awaited(call):
 
 
 def test_none_means_that_the_reward_does_not_apply(call):
-    assert call(lambda completions: [None], "a")[0][::2] == (None, "")
+    assert call(lambda completions: [None], "a") == [Outcome(None, 3.0)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,8 @@ def test_every_kind_of_real_number_is_a_reward(call, result, expected):
     ],
 )
 def test_what_is_no_finite_number_is_a_failure(call, result, failure):
-    assert call(lambda completions: [result], "a")[0][::2] == (None, failure)
+    outcome = call(lambda completions: [result], "a")[0]
+    assert (outcome.reward, outcome.status, outcome.failure) == (None, "reward_error", failure)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ def test_what_is_no_finite_number_is_a_failure(call, result, failure):
     ],
 )
 def test_the_wrong_number_of_results_is_a_failure(call, returned, failure):
-    assert call(lambda completions: returned, "a")[0][::2] == (None, failure)
+    outcome = call(lambda completions: returned, "a")[0]
+    assert (outcome.reward, outcome.status, outcome.failure) == (None, "reward_error", failure)
 
 
 def test_a_failure_stays_with_the_completion_that_caused_it(call):
@@ -117,3 +120,70 @@ def test_an_error_is_told_by_its_first_line_in_clean_text():
     assert describe(ValueError()) == "ValueError: "
     assert describe(ValueError("\ud800 alone")) == "ValueError: ? alone"
     assert len(describe(ValueError("x" * 10_000))) == 300
+
+
+def test_a_judgement_says_more_than_a_number(call):
+    judged = Judged(0.5, facts={"passed": 1, "verdict": "failed", "cpu_seconds": 0.25})
+    [outcome] = call(lambda completions: [judged], "a")
+    assert outcome == Outcome(0.5, 3.0, facts=dict(judged.facts))
+
+
+def test_a_status_masks_the_completion_and_its_detail_is_the_reason(call):
+    judged = Judged(1.0, "sandbox_error", {"detail": "no\nworkers"})
+    [outcome] = call(lambda completions: [judged], "a")
+    assert (outcome.reward, outcome.status) == (None, "sandbox_error")
+    assert outcome.failure == "no workers"
+    [outcome] = call(lambda completions: [Judged(None, "odd")], "a")
+    assert outcome.failure == "odd"
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        Judged(1.0, facts={f"f{'x' * index}": index for index in range(17)}),
+        Judged(1.0, facts={"Upper": 1}),
+        Judged(1.0, facts={"x" * 41: 1}),
+        Judged(1.0, facts={"number": float("nan")}),
+        Judged(1.0, facts={"list": [1]}),  # pyright: ignore[reportArgumentType]
+        Judged(1.0, facts={"seconds": 1.0}),
+        Judged(1.0, status=""),
+        Judged(float("nan")),
+    ],
+)
+def test_a_judgement_that_cannot_be_kept_is_a_failure(call, judged):
+    [outcome] = call(lambda completions: [judged], "a")
+    assert (outcome.reward, outcome.status) == (None, "reward_error")
+    assert outcome.failure.startswith("RewardError: returned ")
+
+
+def test_facts_are_fit_to_be_sent(call):
+    judged = Judged(1.0, facts={"text": "\ud800", "long": "x" * 300})
+    [outcome] = call(lambda completions: [judged], "a")
+    assert outcome.facts == {"text": "?", "long": "x" * 200}
+
+
+def level(completions, level):
+    return level
+
+
+def test_rows_of_different_columns_are_scored_apart_and_stay_in_order(bind, make_task):
+    tasks = [make_task("a", 0, level=1), make_task("b", 1), make_task("c", 2, level=3)]
+    outcomes = call_tasks(bind(level), tasks, lambda: 0.0)
+    assert [outcome.reward for outcome in outcomes] == [1.0, None, 3.0]
+    assert outcomes[1].failure == (
+        "RewardError: the data row lacks the column 'level'; it has: none"
+    )
+
+
+def test_a_task_that_is_no_json_fails_alone(bind, make_task):
+    bad = make_task("a", 0).model_copy(update={"columns": "{"})
+    outcomes = call_tasks(bind(lambda completions: [1.0]), [bad, make_task("b", 1)], lambda: 0.0)
+    assert [(o.reward, o.status) for o in outcomes] == [(None, "reward_error"), (1.0, "ok")]
+
+
+def test_a_function_that_asks_for_the_sandbox_gets_it(bind, make_task):
+    def judge(completions, *, sandbox):
+        return [float(sandbox == "the sandbox")]
+
+    [outcome] = call_tasks(bind(judge), [make_task()], lambda: 0.0, "the sandbox")
+    assert outcome.reward == 1.0

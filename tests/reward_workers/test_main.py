@@ -1,6 +1,6 @@
 import pytest
 
-from protocol.errors import ConfigError, UnknownPluginError
+from protocol.errors import ConfigError, SandboxUnavailable
 from reward_workers.__main__ import main
 
 
@@ -23,7 +23,7 @@ def test_a_good_config_is_checked_without_a_learner(config, capsys):
 @pytest.mark.parametrize(
     ("override", "error", "sentence"),
     [
-        ("rewards=[{name: gone}]", UnknownPluginError, "unknown reward 'gone'"),
+        ("rewards=[{name: gone}]", ConfigError, "unknown reward 'gone'"),
         ("rewards=[{name: exact_match, tolerance: 1}]", ConfigError, "no parameter 'tolerance'"),
         ("rewards=[{name: gone/mine.py:f}]", ConfigError, r"no file .*gone/mine\.py"),
     ],
@@ -45,3 +45,23 @@ def test_bad_arguments_are_refused_before_anything_starts(arguments, sentence, m
     monkeypatch.delenv("LEARNER", raising=False)
     with pytest.raises(ConfigError, match=sentence):
         main(arguments)
+
+
+@pytest.mark.parametrize(("num_workers", "refused"), [(1, True), (0, False)])
+def test_a_sandbox_that_cannot_be_had_is_told_before_a_run_unless_no_worker_is_to_run_here(
+    config, tmp_path, monkeypatch, num_workers, refused
+):
+    path = tmp_path / "mine.py"
+    path.write_text("async def f(completions, *, sandbox): return [0.0]\n")
+    overrides = [f"rewards=[{{name: '{path}:f'}}]", f"roles.reward_worker={num_workers}"]
+    arguments = ["--check-config", config, *(x for o in overrides for x in ("--set", o))]
+
+    def unavailable(_config: object) -> object:
+        raise SandboxUnavailable("layer bwrap is missing")
+
+    monkeypatch.setattr("reward_workers.scoring.make_pool", unavailable)
+    if refused:
+        with pytest.raises(SandboxUnavailable, match="bwrap"):
+            main(arguments)
+    else:
+        assert main(arguments) == 0

@@ -1,14 +1,16 @@
 import json
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 
 import pytest
 
-from protocol.errors import ConfigError, RewardError, UnknownPluginError
-from protocol.messages import Message, Score, ScoreWork, Welcome
+from protocol.config import RunConfig
+from protocol.errors import ConfigError
+from protocol.messages import Message, Score, Welcome
 from protocol.peer import Ended, PeerStatus
 from protocol.wire import Received
+from reward_workers.backlog import Backlog, key_of
+from reward_workers.failures import Failures
 from reward_workers.worker import Worker
 
 CONFIG = {
@@ -48,21 +50,52 @@ class FakeLink:
         self.kept.append((key, message))
 
 
-class Threads:
-    """Holds calls until the test runs them."""
+class FakeScorer:
+    """Scores each sample of a batch with 1 when the test says so."""
 
-    def __init__(self) -> None:
-        self.calls: deque[Callable[[], None]] = deque()
+    def __init__(self, backlog: Backlog, link: FakeLink) -> None:
+        self.backlog = backlog
+        self.link = link
+        self.begun: list[tuple[RunConfig, int]] = []
+        self.woken = 0
+        self.ready = False
+        self.broken: Exception | None = None
 
-    def start(self, run: Callable[[], None]) -> None:
-        self.calls.append(run)
+    def begin(self, config: RunConfig, run_epoch: int) -> None:
+        self.begun.append((config, run_epoch))
+        self.ready = False
 
-    def run_one(self) -> None:
-        self.calls.popleft()()
+    def get_ready(self) -> None:
+        self.backlog.begin(self.begun[-1][1], 2)
+        self.ready = True
 
-    def run_all(self) -> None:
-        while self.calls:
-            self.run_one()
+    def wake(self) -> None:
+        self.woken += 1
+
+    def check(self) -> bool:
+        if self.broken:
+            raise self.broken
+        return self.ready
+
+    def figures(self) -> dict[str, float]:
+        return {"children": 2.0}
+
+    def score_all(self) -> None:
+        while batch := self.backlog.take(0.0):
+            scores = [
+                Score(
+                    run_epoch=batch.run_epoch,
+                    group_id=task.group_id,
+                    attempt=task.attempt,
+                    sample=task.sample,
+                    reward=1.0,
+                    rewards=(),
+                    status="ok",
+                )
+                for task in batch.tasks
+            ]
+            for score in self.backlog.finish(batch, scores):
+                self.link.keep(key_of(score), score)
 
 
 def welcome(run_epoch: int = 1, **changes: object) -> Welcome:
@@ -76,146 +109,108 @@ def welcome(run_epoch: int = 1, **changes: object) -> Welcome:
     )
 
 
-def work_through(link: FakeLink, threads: Threads, slots: int = 8, clock=lambda: 0.0) -> Ended:
-    return Worker(link, slots, max_threads=2, start=threads.start, clock=clock).run()
+@pytest.fixture
+def link():
+    return FakeLink()
+
+
+@pytest.fixture
+def scorer(link):
+    return FakeScorer(Backlog(), link)
+
+
+@pytest.fixture
+def work_through(link, scorer):
+    def run(*script: Message | Callable[[], None], slots: int = 8) -> Ended:
+        link.script.extend(script)
+        return Worker(link, slots, scorer.backlog, Failures(), scorer).run()
+
+    return run
 
 
 def kept_rewards(link: FakeLink) -> list[tuple[int, float | None]]:
     return [(score.sample, score.reward) for _, score in link.kept]
 
 
-def test_completions_come_back_as_scores_under_the_key_of_their_ack(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85", "84"), threads.run_all)
-    assert work_through(link, threads) == Ended(0, "the run is over")
-    assert kept_rewards(link) == [(0, 1.0), (1, 0.0)]
+def test_completions_come_back_as_scores_under_the_key_of_their_ack(
+    make_work, work_through, link, scorer
+):
+    work = make_work("85", "84")
+    ended = work_through(welcome(), scorer.get_ready, work, scorer.score_all)
+    assert ended == Ended(0, "the run is over")
+    assert kept_rewards(link) == [(0, 1.0), (1, 1.0)]
     assert [key for key, _ in link.kept] == [(7, 1, 0), (7, 1, 1)]
-    assert {score.run_epoch for _, score in link.kept} == {1}
+    assert scorer.woken == 1
 
 
-def test_nothing_is_offered_before_the_welcome_and_all_slots_after_it():
-    link = FakeLink(lambda: None, welcome())
-    work_through(link, Threads(), slots=5)
-    assert [status.capacity for status in link.reports] == [5, 5, 5]
+def test_nothing_is_offered_before_the_scorer_is_ready_and_all_slots_at_once_then(
+    work_through, link, scorer
+):
+    work_through(lambda: None, welcome(), lambda: None, scorer.get_ready, slots=5)
+    assert [status.capacity for status in link.reports] == [5, 5]  # ready, and the run's end
     assert link.sent_now == 1
+    assert [(config.rewards[0].name, epoch) for config, epoch in scorer.begun] == [
+        ("exact_match", 1)
+    ]
 
 
-def test_heartbeats_tell_what_is_done_and_what_waits(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85", "84", "83"), threads.run_all)
-    work_through(link, threads)
-    busy, done = link.reports[-3], link.reports[-1]
-    assert (busy.state, busy.metrics["batches_running"]) == ("scoring", 2.0)
-    assert (done.state, done.metrics["scores_total"]) == ("idle", 3.0)
+def test_heartbeats_tell_what_is_done_what_waits_and_of_the_children(
+    make_work, work_through, link, scorer
+):
+    take = lambda: scorer.backlog.take(0.0)  # noqa: E731
+    work_through(welcome(), scorer.get_ready, make_work("85", "84", "83"), take)
+    busy = link.reports[-1]
+    assert (busy.state, busy.metrics["batches_running"]) == ("scoring", 1.0)
+    assert (busy.metrics["samples_waiting"], busy.metrics["children"]) == (1.0, 2.0)
 
 
-def test_the_loop_goes_on_while_a_reward_runs(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85"), lambda: None, threads.run_all)
-    work_through(link, threads)
-    assert len(link.reports) >= 4
-
-
-def test_a_repeated_sample_is_not_scored_twice(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85"), make_work("85"), threads.run_all)
-    work_through(link, threads)
-    assert kept_rewards(link) == [(0, 1.0)]
-
-
-def test_a_sample_that_was_scored_is_answered_again_without_a_call(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85"), threads.run_all, make_work("85"))
-    work_through(link, threads)
+def test_a_sample_that_was_scored_is_answered_again_without_a_call(
+    make_work, work_through, link, scorer
+):
+    again = make_work("85")
+    work_through(welcome(), scorer.get_ready, make_work("85"), scorer.score_all, again)
     assert kept_rewards(link) == [(0, 1.0), (0, 1.0)]
-    assert not threads.calls
+    assert scorer.backlog.waiting() == 0
 
 
-def test_a_second_welcome_of_the_same_epoch_drops_nothing(make_work):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85"), welcome(), threads.run_all)
-    work_through(link, threads)
-    assert kept_rewards(link) == [(0, 1.0)]
+def test_a_second_welcome_of_the_same_epoch_begins_nothing_and_is_answered_at_once(
+    work_through, link, scorer
+):
+    work_through(welcome(), scorer.get_ready, welcome())
+    assert len(scorer.begun) == 1
+    assert link.sent_now == 2
 
 
-def test_a_new_run_epoch_drops_what_is_queued_and_takes_the_new_rewards(make_work):
-    threads = Threads()
+def test_a_new_run_epoch_begins_anew(make_work, work_through, link, scorer):
     length = [{"name": "length_penalty", "max_tokens": 1, "buffer": 1}]
-    link = FakeLink(
+    work_through(
         welcome(),
+        scorer.get_ready,
         make_work("85", "85", "85"),
         welcome(2, rewards=length),
-        threads.run_all,
+        scorer.get_ready,
+        scorer.score_all,
         make_work("85", run_epoch=2),
-        threads.run_all,
+        scorer.score_all,
     )
-    work_through(link, threads)
-    assert [(score.run_epoch, score.reward) for _, score in link.kept] == [(2, -1.0)]
+    assert [config.rewards[0].name for config, _ in scorer.begun] == [
+        "exact_match",
+        "length_penalty",
+    ]
+    assert [(score.run_epoch, score.reward) for _, score in link.kept] == [(2, 1.0)]
 
 
-def test_a_failing_reward_is_a_status_and_is_counted(make_work):
-    threads = Threads()
-    rewards = [{"name": "exact_match", "column": "gone"}]
-    link = FakeLink(welcome(rewards=rewards), make_work("85", "84"), threads.run_all)
-    work_through(link, threads)
-    assert [score.status for _, score in link.kept] == ["reward_error"] * 2
-    assert "lacks the column 'gone'" in link.kept[0][1].detail
-    assert link.reports[-1].metrics["reward_errors_total"] == 2.0
+def test_a_config_of_another_checkout_ends_the_worker(work_through):
+    with pytest.raises(ConfigError, match="gone"):
+        work_through(welcome(gone=1))
 
 
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
-        ({"rewards": [{"name": "gone"}]}, UnknownPluginError),
-        ({"rewards": [{"name": "exact_match", "gone": 1}]}, ConfigError),
-        ({"gone": 1}, ConfigError),
-    ],
-)
-def test_rewards_that_cannot_be_used_end_the_worker(changes, error):
-    with pytest.raises(error, match="gone"):
-        work_through(FakeLink(welcome(**changes)), Threads())
+def test_what_broke_the_scorer_ends_the_worker(work_through, scorer):
+    scorer.broken = ConfigError("no such reward")
+    with pytest.raises(ConfigError, match="no such reward"):
+        work_through(welcome())
 
 
-def test_the_links_end_is_the_workers_end():
-    link = FakeLink(welcome())
+def test_the_links_end_is_the_workers_end(work_through, link):
     link.ended = Ended(2, "refused")
-    assert work_through(link, Threads()) == Ended(2, "refused")
-
-
-def test_a_worker_with_a_thread_left_goes_on_and_one_without_gives_up(make_work):
-    times = {"now": 0.0}
-    one_hangs = [
-        welcome(),
-        make_work("85"),
-        lambda: times.update(now=11.0),  # score_seconds is 10, and the batch has one sample
-    ]
-    link = FakeLink(*one_hangs)
-    assert work_through(link, Threads(), clock=lambda: times["now"]).exit_code == 0
-    both_hang: list[ScoreWork | Callable[[], None]] = [
-        make_work("85", first_sample=1),
-        lambda: times.update(now=30.0),
-    ]
-    times["now"] = 0.0
-    link = FakeLink(*one_hangs, *both_hang)
-    with pytest.raises(RewardError, match=r"all 2 threads hang in reward calls, .* for 30 s"):
-        work_through(link, Threads(), clock=lambda: times["now"])
-
-
-def test_our_own_bug_in_a_thread_reaches_the_loop(make_work, monkeypatch):
-    threads = Threads()
-    link = FakeLink(welcome(), make_work("85"), threads.run_all)
-    monkeypatch.setattr("reward_workers.worker.Scorer.score", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        work_through(link, threads)
-
-
-def test_rewards_run_in_threads_of_their_own(make_work):
-    done = threading.Event()
-    link = FakeLink(welcome(), make_work("85", "84"), lambda: assert_set(done))
-    link.keep = lambda key, message: done.set()
-    Worker(link, 8, max_threads=2).run()
-    assert done.is_set()
-
-
-def assert_set(event: threading.Event) -> None:
-    assert event.wait(10.0)
+    assert work_through(welcome()) == Ended(2, "refused")

@@ -236,6 +236,8 @@ class Shadow:
             self.count_answer("duplicate", "scores")
         else:
             self.count_answer("", "scores")
+            if s.reward is None:
+                self.counts[f"masked/{s.status}"] += 1
             g.scored.add(s.sample)
             g.assigned.pop(s.sample, None)
 

@@ -631,6 +631,7 @@ def test_a_masked_sample_counts_as_scored():
     history(ev.BatchWanted())
     history.rollout(0)
     assert handed_over(history.score(0, reward=None)) == [(0,)]
+    assert history.ledger.counts()["masked/reward_error"] == 1
 
 
 @pytest.mark.parametrize("event", [ev.BatchTrained(), ev.BatchSkipped("x")])

@@ -1,0 +1,38 @@
+"""A limit on the time of trusted code that works on untrusted text, within one process."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from protocol.errors import RewardError
+
+REPEAT_SECONDS = 0.2
+"""Between alarms, for code that swallows the first in a bare `except`."""
+
+
+class OutOfTime(BaseException):
+    """Raised inside the limited code; no `except Exception` takes it for an error of its own."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises OutOfTime in the block after some seconds of wall time, by SIGALRM.
+
+    Raises:
+        RewardError: not in the main thread, where alone signals are handled.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RewardError("a time limit works in a main thread only: it is SIGALRM's")
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,1 @@
+"""What runs inside the confined process. Standard library only; imports nothing from outside."""

@@ -1,0 +1,1 @@
+"""Confined workers on Linux: bubblewrap, and what the kernel tells of them."""

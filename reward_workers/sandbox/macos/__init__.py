@@ -1,0 +1,1 @@
+"""Confined workers on macOS. Not exercised on a Mac yet."""

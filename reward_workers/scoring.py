@@ -1,0 +1,193 @@
+"""One run's scoring: children, the sandbox if a reward asks for it, and lanes that share the work.
+
+Lives in one event loop. The backlog is the only thing that it shares with another thread.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from protocol.config import RunConfig
+from protocol.messages import Score
+from reward_workers.backlog import Backlog, Batch
+from reward_workers.binding import labels_of
+from reward_workers.calling import Outcome
+from reward_workers.children.child import CRASHED, MEMORY, TIMEOUT, ChildSettings
+from reward_workers.children.lanes import Lane, Suspects
+from reward_workers.children.network import LAYER as NETWORK
+from reward_workers.combine import Weighted, combine
+from reward_workers.failures import Failures
+from reward_workers.registry import OK
+from reward_workers.sandbox.pool import SandboxPool
+
+log = logging.getLogger("reward_workers")
+
+T = TypeVar("T")
+
+NUM_PROCESSES = 2
+STATISTICS_SECONDS = 0.5
+
+
+class Scoring:
+    """Children and sandbox of one run.
+
+    Args:
+        config: the run's.
+        backlog: where samples come from.
+        keep: takes scores; any thread may call it.
+        failures: counts and logs what fails.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        backlog: Backlog,
+        keep: Callable[[Score], None],
+        failures: Failures,
+    ) -> None:
+        self._config = config
+        self._backlog = backlog
+        self._keep = keep
+        self._failures = failures
+        self._counts: Counter[str] = Counter()
+        self._weighted = [
+            Weighted(label, reward.weight)
+            for label, reward in zip(labels_of(config.rewards), config.rewards, strict=True)
+        ]
+        number = config.reward_worker.processes or min(NUM_PROCESSES, os.cpu_count() or 1)
+        self._lanes = [Lane(settings_of(config), self._counts) for _ in range(number)]
+        self._pool: SandboxPool | None = None
+        self._new_work = asyncio.Event()
+        self.figures: dict[str, float] = {}
+        """For heartbeats; replaced now and then, never changed."""
+
+    @contextlib.asynccontextmanager
+    async def started(self) -> AsyncGenerator[None]:
+        """Children and sandbox, ready inside and gone afterwards.
+
+        Raises:
+            ConfigError: the rewards cannot be used.
+            SandboxUnavailable: a layer of confinement is missing.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            for lane in self._lanes:
+                stack.push_async_callback(lane.close)
+            traits, *_ = await _all(lane.start() for lane in self._lanes)
+            if any(asked.uses_sandbox for asked in traits):
+                self._pool = await stack.enter_async_context(make_pool(self._config))
+            await _all(lane.prepare(self._pool) for lane in self._lanes)
+            self.refresh()
+            log.info("rewards: %s", ", ".join(weighted.name for weighted in self._weighted))
+            yield
+
+    async def run(self, run_epoch: int, ready: Callable[[], None]) -> None:
+        """Score until cancelled; raises what `started` does, or our own bug."""
+        async with self.started():
+            self._backlog.begin(run_epoch, len(self._lanes))
+            ready()
+            await _all([self._refresh_always(), *(self._work(lane) for lane in self._lanes)])
+
+    def wake(self) -> None:
+        """Look at the backlog again."""
+        self._new_work.set()
+
+    async def _work(self, lane: Lane) -> None:
+        while True:
+            batch = self._backlog.take(time.monotonic())
+            if batch is None:
+                self._new_work.clear()
+                batch = self._backlog.take(time.monotonic())  # it may have come meanwhile
+            if batch is None:
+                await self._new_work.wait()
+                continue
+            try:
+                outcomes = await lane.score(batch.tasks)
+            except Suspects:
+                self._backlog.split(batch)
+            else:
+                self._hand_over(batch, outcomes)
+            self._new_work.set()
+
+    def _hand_over(self, batch: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
+        scores: list[Score] = []
+        for task, of_sample in zip(batch.tasks, outcomes, strict=True):
+            for weighted, outcome in zip(self._weighted, of_sample, strict=True):
+                if outcome.status != OK:
+                    self._failures.record(weighted.name, outcome.failure)
+            scores.append(combine(batch.run_epoch, task, self._weighted, of_sample))
+        for score in self._backlog.finish(batch, scores):
+            self._keep(score)
+
+    async def _refresh_always(self) -> None:
+        while True:
+            await asyncio.sleep(STATISTICS_SECONDS)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Make `figures` anew."""
+        statistics = self._pool.statistics() if self._pool is not None else {}
+        self.figures = {
+            "children": float(sum(lane.alive() for lane in self._lanes)),
+            "child_restarts_total": float(self._counts["restarts"]),
+            "reward_timeouts_total": float(self._counts[TIMEOUT]),
+            "reward_crashes_total": float(self._counts[CRASHED]),
+            "reward_memory_total": float(self._counts[MEMORY]),
+            **{f"sandbox_{name}": float(value) for name, value in statistics.items()},
+        }
+
+
+async def check_rewards(config: RunConfig) -> list[str]:
+    """Start one child, and the sandbox if this machine is to have workers that need it; end them.
+
+    Returns:
+        The rewards' names.
+
+    Raises:
+        ConfigError, SandboxUnavailable: as Scoring.started.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        lane = Lane(settings_of(config), Counter())
+        stack.push_async_callback(lane.close)
+        traits = await lane.start()
+        if config.roles.reward_worker and any(asked.uses_sandbox for asked in traits):
+            await stack.enter_async_context(make_pool(config))
+    return labels_of(config.rewards)
+
+
+def settings_of(config: RunConfig) -> ChildSettings:
+    """What the config says of children."""
+    return ChildSettings(
+        config.rewards,
+        config.reward_worker.memory_bytes,
+        network_anyway=NETWORK in config.sandbox.allow_degraded,
+    )
+
+
+def make_pool(config: RunConfig) -> SandboxPool:
+    """The sandbox as the config wants it, not started."""
+    sandbox = config.sandbox
+    return SandboxPool(
+        sandbox.slots,
+        sandbox.warm,
+        start=sandbox.start,
+        allow_degraded=[layer for layer in sandbox.allow_degraded if layer != NETWORK],
+        packages=Path(sandbox.packages) if sandbox.packages else None,
+        cache_size=sandbox.cache_size,
+    )
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all; the first failure cancels the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

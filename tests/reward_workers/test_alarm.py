@@ -1,0 +1,60 @@
+import contextlib
+import signal
+import threading
+
+import pytest
+
+from protocol.errors import RewardError
+from reward_workers.alarm import OutOfTime, time_limit
+
+
+def loop():
+    while True:
+        pass
+
+
+def test_a_loop_ends_when_its_time_is_up():
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        loop()
+
+
+def test_a_loop_that_swallows_an_alarm_gets_another():
+    def swallow():
+        with contextlib.suppress(OutOfTime):
+            loop()
+        swallowed.append(1)
+        loop()
+
+    swallowed: list[int] = []
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        swallow()
+    assert swallowed
+
+
+def test_a_power_of_large_numbers_is_interrupted():
+    with pytest.raises(OutOfTime), time_limit(0.05):
+        pow(9, 9**9)
+
+
+def test_nothing_is_left_of_it():
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(5.0):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_it_is_refused_outside_the_main_thread():
+    caught: list[BaseException] = []
+
+    def limit():
+        try:
+            with time_limit(1.0):
+                pass
+        except RewardError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=limit)
+    thread.start()
+    thread.join()
+    assert "main thread" in str(caught[0])
