@@ -287,7 +287,7 @@ class Child:
         if not isinstance(number, int) or number in self._answering or self.sandbox is None:
             raise Garbage("what nobody asked for")
         assert self._meter is not None
-        self._meter.pause(time.monotonic())
+        self._meter.pause()
         self._answering[number] = asyncio.create_task(self._answer(number, self.sandbox, said))
 
     async def _answer(self, number: int, sandbox: Sandbox, said: Said) -> None:

@@ -205,7 +205,7 @@ class Candidate:
             await self._waiter
         finally:
             self._waiter = None
-            self._meter.pause(self._clock())
+            self._meter.pause()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -224,6 +224,11 @@ class Candidate:
     def _sample(self) -> None:
         assert self._meter is not None
         self._next_sample = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+        self._channel.read()  # an answer that has come is no idleness
+        if self._stopped is not None or self._end is not None:
+            return
+        if self._channel.has_message:
+            self._meter.pause()
         try:
             usage = self._read_usage(self._spawned.pid)
         except Exception:

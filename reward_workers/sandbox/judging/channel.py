@@ -60,13 +60,18 @@ class Channel:
             self._loop.add_writer(self._socket, self._write)
             self._writing = True
 
+    @property
+    def has_message(self) -> bool:
+        """Whether the answer has come and was not taken yet."""
+        return self._missing_bytes() <= 0
+
     def take(self) -> dict[str, Any] | None:
         """The message that was waited for, if it has come.
 
         Raises:
             Stopped: what came is no message.
         """
-        if self._missing_bytes() > 0:
+        if not self.has_message:
             return None
         body = bytes(memoryview(self._inbox)[frames.LENGTH.size :])
         self._inbox.clear()

@@ -28,7 +28,6 @@ class Meter:
         self._first_cpu_seconds = first.cpu_seconds
         self._last = first
         self._active_since: float | None = None
-        self._active_seconds = 0.0
         self._idle_seconds = 0.0
         self._unsettled_seconds = 0.0
 
@@ -37,11 +36,13 @@ class Meter:
         if self._active_since is None:
             self._active_since = now
 
-    def pause(self, now: float) -> None:
-        """The worker waits for the supervisor."""
-        if self._active_since is not None:
-            self._active_seconds += now - self._active_since
-            self._active_since = None
+    def pause(self) -> None:
+        """The worker has answered.
+
+        Time since the last sample is forgiven: on a busy machine it may be the supervisor's own, who
+        took long to read the answer.
+        """
+        self._active_since = None
 
     def own_cpu_seconds(self, cpu_seconds: float) -> float:
         """CPU time since the delivery."""
@@ -74,16 +75,16 @@ class Meter:
         return None
 
     def _count_idle(self, usage: Usage, now: float) -> None:
+        active_seconds = 0.0
         if self._active_since is not None:
-            self.pause(now)
-            self.resume(now)
+            active_seconds, self._active_since = now - self._active_since, now
         busy_seconds = (
             usage.cpu_seconds
             - self._last.cpu_seconds
             + usage.waiting_seconds
             - self._last.waiting_seconds
         )
-        idle_seconds = self._active_seconds - max(0.0, busy_seconds)
+        idle_seconds = active_seconds - max(0.0, busy_seconds)
         if idle_seconds >= 0:
             step = min(idle_seconds, MAX_IDLE_STEP_SECONDS)
             self._idle_seconds += step
@@ -91,7 +92,6 @@ class Meter:
         else:  # it had waited for a CPU, and has run since
             self._idle_seconds -= min(self._unsettled_seconds, -idle_seconds)
             self._unsettled_seconds = 0.0
-        self._active_seconds = 0.0
         self._last = usage
 
 

@@ -54,11 +54,21 @@ def test_threads_that_wait_together_buy_no_idle_time():
 
 def test_the_idle_clock_stands_still_while_nobody_asks():
     watched = meter()
-    watched.pause(100.5)
+    watched.pause()
     assert watched.sample(used(), 105.0) is None
     watched.resume(105.0)
     assert watched.sample(used(), 105.4) is None
-    assert verdict(watched.sample(used(), 105.6)) is Verdict.TIMEOUT
+    assert watched.sample(used(), 105.9) is None
+    assert verdict(watched.sample(used(), 106.1)) is Verdict.TIMEOUT
+
+
+def test_answers_that_the_supervisor_is_slow_to_read_are_no_idleness():
+    # 0.1 s for each answer to be read, a thousand times: the worker has done its part
+    watched = meter()
+    for number in range(60):
+        watched.resume(100.0 + number / 10)
+        watched.pause()
+        assert watched.sample(used(), 100.1 + number / 10) is None
 
 
 def test_a_supervisor_that_was_held_up_blames_nobody():
