@@ -11,12 +11,13 @@ A column that is absent or null does not count; the config may give columns othe
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 from pydantic import ConfigDict
 
 from protocol.errors import RewardError
+from reward_workers.registry import missing_column
 from reward_workers.sandbox.jobs import IO, Case, Equality, Limits, Result, Sandbox
 
 Row = Mapping[str, object]
@@ -74,7 +75,9 @@ def text_of(row: Row, name: str) -> str:
     Raises:
         RewardError: it is absent or something else.
     """
-    found = row.get(name)
+    if name not in row:
+        raise missing_column(name, row)
+    found = row[name]
     if not isinstance(found, str):
         raise RewardError(f"column {name!r} is {_shown(found)}, wanted text")
     return found
@@ -109,6 +112,9 @@ def _stdio(sandbox: Sandbox, names: JobColumns, row: Row, limits: Limits) -> Run
             "wanted as many"
         )
     cases = [IO(stdin, stdout) for stdin, stdout in zip(inputs, outputs, strict=True)]
+    longest = max((len(text.encode()) for text in outputs), default=0)
+    if 2 * longest > limits.output_bytes:  # in powers of two, so that spare workers fit many rows
+        limits = replace(limits, output_bytes=1 << (2 * longest).bit_length())
     return lambda code: sandbox.run_stdio(code, cases=cases, limits=limits)
 
 

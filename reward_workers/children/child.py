@@ -274,13 +274,13 @@ class Child:
     async def _hear(self, num_tasks: int) -> list[Outcome]:
         while "said" not in (said := await receive(self._reader)):
             self._take_question(said)
+        found = said.get("outcomes")  # its length first: each bad one costs memory to report
+        if said["said"] != self._calls or not isinstance(found, list) or len(found) != num_tasks:
+            raise Garbage("the outcomes of another call")
         try:
-            outcomes = _OUTCOMES.validate_python(said.get("outcomes"))
+            return _OUTCOMES.validate_python(found)
         except ValidationError:
             raise Garbage("what is no outcome") from None
-        if said["said"] != self._calls or len(outcomes) != num_tasks:
-            raise Garbage("the outcomes of another call")
-        return outcomes
 
     def _take_question(self, said: Said) -> None:
         number = said.get("ask")

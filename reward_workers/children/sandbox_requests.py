@@ -51,7 +51,7 @@ async def answer(sandbox: Sandbox, request: Said) -> Said:
     """What the pool says to a request: `{"result": ...}`, or `{"error": ...}` if it was wrong."""
     try:
         return {"result": asdict(await _ask(sandbox, request))}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -24,6 +24,16 @@ class Verdict(StrEnum):
     doing, so that it cannot dodge a bad reward."""
 
 
+_LEAST = {
+    "memory_bytes": 16 << 20,
+    "tmp_bytes": 1 << 16,
+    "output_bytes": 1,
+    "max_fds": 16,
+    "max_threads": 1,
+}
+"""Of the limits that are whole numbers; below these no worker can confine itself."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one candidate's process may use. Zero child processes, always.
@@ -47,8 +57,13 @@ class Limits:
     def __post_init__(self) -> None:
         for limit in fields(self):
             value = getattr(self, limit.name)
-            if isinstance(value, bool) or not (0 < value < math.inf):
-                raise ValueError(f"limit {limit.name} is {value!r}, wanted a number above 0")
+            whole = limit.name in _LEAST
+            kinds = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+                wanted = "a whole number" if whole else "a number"
+                raise ValueError(f"limit {limit.name} is {value!r}, wanted {wanted} above 0")
+            if value < _LEAST.get(limit.name, 0):
+                raise ValueError(f"limit {limit.name} is {value!r}, least is {_LEAST[limit.name]}")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,12 @@ def choose_backend(
         SandboxUnavailable: this system has no backend, or a layer is missing that may not be.
         ValueError: a degradation that does not exist.
     """
+    if start not in ("auto", "fork", "fresh"):
+        raise ValueError(f"start is {start!r}, wanted auto, fork or fresh")
+    if isinstance(allow_degraded, str):
+        raise ValueError(f"allow_degraded is {allow_degraded!r}, wanted a list of names")
+    if packages is not None and not Path(packages).is_dir():
+        raise ValueError(f"packages: no folder {packages}")
     unknown = sorted(set(allow_degraded) - set(DEGRADATIONS))
     if unknown:
         raise ValueError(f"allow_degraded has {unknown}, known are {list(DEGRADATIONS)}")

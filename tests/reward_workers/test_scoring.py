@@ -162,7 +162,7 @@ def children() -> list[psutil.Process]:
         ("kill", "reward_crashed", "its process was killed by SIGKILL"),
         ("close", "reward_crashed", "its process was killed by SIGKILL"),
         ("garbage", "reward_crashed", "which said"),
-        ("forge", "reward_crashed", "which said what is no outcome"),
+        ("forge", "reward_crashed", "which said the outcomes of another call"),
         ("sysexit", "reward_error", "SystemExit: 2"),
     ],
 )

@@ -3,7 +3,7 @@
 import linecache
 import sys
 from collections.abc import Callable
-from types import FunctionType, ModuleType, TracebackType
+from types import FunctionType, GeneratorType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from reward_workers.sandbox.harness.errors import cut, message_of
@@ -30,19 +30,22 @@ def run_item(source: str, filename: str, module: ModuleType, candidate: object) 
     bound = {n: v for n, v in module.__dict__.items() if n not in before or before[n] is not v}
     outcomes: list[Outcome] = []
     for name, value in bound.items():
-        if type(value) is FunctionType and name == "check":
+        if name == "check" and callable(value):
             outcomes.append(attempt(lambda check=value: check(candidate), filename))
-        elif type(value) is FunctionType and name.startswith("test_"):
+        elif type(value) is FunctionType and (name == "test" or name.startswith("test_")):
             outcomes.append(attempt(value, filename))
         elif isinstance(value, type) and _is_test_case(value):
             outcomes.extend(_run_test_case(value, filename))
+        elif isinstance(value, type) and name.startswith("Test"):
+            outcomes.extend(_run_plain_class(value, filename))
     return outcomes or [own]
 
 
 def attempt(test: Callable[[], object], filename: str) -> Outcome:
     """Whether it ran without an exception."""
     try:
-        finish(test())
+        if isinstance(finish(test())[0], GeneratorType):
+            raise TypeError("a test that is a generator runs nothing")
     except BaseException as error:  # noqa: BLE001 - a SystemExit in a test is a failure too
         return failure(error, filename)
     return {"ok": True, "detail": ""}
@@ -95,6 +98,18 @@ def _recorder() -> Any:  # noqa: ANN401 - a unittest.TestResult with `error`
     return Recorder()
 
 
+def _run_plain_class(kind: type[Any], filename: str) -> list[Outcome]:
+    """An outcome for each test method of a class in pytest's manner, on an instance of its own."""
+
+    def run(name: str) -> object:
+        instance = kind()
+        getattr(instance, "setup_method", lambda _: None)(name)
+        return getattr(instance, name)()
+
+    names = [name for name in dir(kind) if name.startswith("test")]
+    return [attempt(lambda name=name: run(name), filename) for name in names]
+
+
 def _run_test_case(case: type[Any], filename: str) -> list[Outcome]:
     """An outcome for each test method that was not skipped, each with fixtures of its own."""
     import unittest
@@ -107,4 +122,4 @@ def _run_test_case(case: type[Any], filename: str) -> list[Outcome]:
             outcomes.append(failure(recorder.error, filename))
         elif not recorder.skipped:
             outcomes.append({"ok": True, "detail": ""})
-    return outcomes
+    return outcomes or [{"ok": False, "detail": f"{class_name(case)}: no test was run"}]

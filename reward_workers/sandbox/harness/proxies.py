@@ -6,9 +6,10 @@ here among the items.
 """
 
 import builtins
+import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from reward_workers.sandbox.harness.frames import (
@@ -32,10 +33,9 @@ class Link:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._lock = threading.Lock()
-        self._proxies: dict[int, Proxy] = {}
         self.num_calls = 0
 
-    def call(self, target: str | int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+    def call(self, callee: "Proxy", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
         """What the candidate returned; a call that returned None may have changed its arguments.
 
         One that returns a value may not: `assert f(xs) == sorted(xs)` would be passed by code that
@@ -45,8 +45,9 @@ class Link:
             Exception: what the candidate raised, or CandidateError.
         """
         sent = self._encode(list(args))
-        answer = self._ask({"call": target, "args": sent, "kwargs": self._encode(kwargs)})
-        value = _formed(self._decode(answer["value"]), answer.get("form"))
+        request = {"call": callee._target, "args": sent, "kwargs": self._encode(kwargs)}
+        answer = self._ask(request)
+        value = _formed(self._decode(answer["value"], callee._owner), answer.get("form"))
         if value is None and "args" in answer:
             for old, new in zip(args, self._decode(answer["args"]), strict=True):
                 change(old, new)
@@ -78,13 +79,17 @@ class Link:
         except NotPlain as error:  # a ValueError, which the test may expect of the candidate
             raise CandidateError(f"cannot be sent: {error}") from None
 
-    def _decode(self, wire: Json) -> Value:
-        return decode(wire, handle=self._proxy)
+    def _decode(self, wire: Json, owner: "Proxy | None" = None) -> Value:
+        """The value, its handles as new proxies: what comes twice is no proof of being equal, or a
+        class with one instance would pass `assert f(3) == Point(3, 4)`. Only what a method returns
+        of its own object is that object, so that calls can be chained."""  # noqa: D205, D209
 
-    def _proxy(self, handle: Handle) -> "Proxy":
-        if handle.number not in self._proxies:
-            self._proxies[handle.number] = Proxy(self, handle.number, handle.class_name)
-        return self._proxies[handle.number]
+        def proxy(handle: Handle) -> Proxy:
+            if owner is not None and handle.number == owner._target:
+                return owner
+            return Proxy(self, handle.number, handle.class_name)
+
+        return decode(wire, handle=proxy)
 
 
 class Proxy:
@@ -95,10 +100,11 @@ class Proxy:
         object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_class_name", class_name)
         object.__setattr__(self, "_methods", {})
+        object.__setattr__(self, "_owner", None)
 
     def __call__(self, *args: Value, **kwargs: Value) -> Value:
         """Call what it stands for."""
-        return self._link.call(self._target, args, kwargs)
+        return self._link.call(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Value:
         if name.startswith("__"):
@@ -110,10 +116,15 @@ class Proxy:
         self._link.assign(self._target, name, value)
 
     def __len__(self) -> int:
-        return self._attribute("__len__")()
+        try:
+            length = self._attribute("__len__")
+        except AttributeError:  # as Python says it, and as list() and others expect
+            raise TypeError("it has no len()") from None
+        return length()
 
     def __iter__(self) -> Iterator[Value]:
-        return iter(self._attribute("__iter__")())
+        found = self._attribute("__iter__")()
+        return found if type(found) is Proxy else iter(found)
 
     def __next__(self) -> Value:
         try:
@@ -136,7 +147,18 @@ class Proxy:
         return self._attribute("__repr__")()
 
     def __bool__(self) -> bool:
-        return True
+        for name in ("__bool__", "__len__"):
+            with contextlib.suppress(AttributeError):
+                self._attribute(name)
+                raise CandidateError("the truth of the candidate's objects is not supported")
+        return True  # as Python has it for an object without either
+
+    def __eq__(self, other: object) -> bool:
+        if other is self or other is None:
+            return other is self
+        raise CandidateError("what the candidate's objects are equal to cannot be told")
+
+    __hash__ = object.__hash__
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, Proxy) and instance._class_name == self._target
@@ -147,9 +169,25 @@ class Proxy:
             value = self._link.attribute(self._target, name)
             if not (isinstance(value, Proxy) and value._class_name in _METHODS):
                 return value
+            object.__setattr__(value, "_owner", self)
             self._methods[name] = value
         return self._methods[name]
 
+
+def _refuse(operator: str) -> Callable[..., Value]:
+    def refuse(*_: Value) -> Value:
+        raise CandidateError(f"{operator} of the candidate's objects is not supported")
+
+    return refuse
+
+
+_OPERATORS = (
+    *("lt", "le", "gt", "ge", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv"),
+    *("floordiv", "rfloordiv", "mod", "rmod", "pow", "rpow", "matmul", "and", "rand", "or", "ror"),
+    *("xor", "rxor", "neg", "pos", "abs", "invert", "delitem", "enter", "exit"),
+)
+for _operator in _OPERATORS:  # a TypeError, which Python would raise, may be what a test expects
+    setattr(Proxy, f"__{_operator}__", _refuse(_operator))
 
 _METHODS = frozenset(
     ("method", "function", "builtin_function_or_method", "method-wrapper", "wrapper_descriptor")

@@ -56,6 +56,7 @@ def _open_stdin(content: bytes) -> None:
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(
         binary, encoding="utf-8", errors="surrogateescape", newline="\n"
     )
+    sys.stdin.mode = "r"  # pyright: ignore[reportAttributeAccessIssue] - as Python's own has it
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -86,6 +87,7 @@ def _leave(module: ModuleType) -> int:
     threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue] - joins the threads
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
     flushed = _flush()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # the program's own may need its names
     module.__dict__.clear()  # files that the program left open are flushed when they go
     gc.collect()
     return 0 if _flush() and flushed else 120

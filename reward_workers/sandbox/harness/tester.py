@@ -17,7 +17,7 @@ from reward_workers.sandbox.harness.proxies import Link, Proxy
 
 _RESERVED_MODULES = (
     *("builtins", "collections", "copy", "decimal", "fractions", "functools", "itertools"),
-    *("math", "typing"),
+    *("datetime", "json", "math", "operator", "random", "re", "statistics", "typing"),
 )
 
 
@@ -37,7 +37,10 @@ def run(channel: socket.socket, job: dict[str, Json]) -> None:
         return
     outcomes: list[Outcome] = []
     for filename, source in items.items():
-        outcomes.extend(run_item(source, filename, module, candidate))
+        before = link.num_calls
+        of_item = run_item(source, filename, module, candidate)
+        if link.num_calls > before or not all(outcome["ok"] for outcome in of_item):
+            outcomes.extend(of_item)  # else it only prepares the others
     channel.sendall(_done(outcomes, link.num_calls))
 
 
@@ -55,12 +58,19 @@ def _prepare(link: Link, job: dict[str, Json]) -> tuple[ModuleType, Proxy]:
     return module, candidate
 
 
+_TESTERS_WORDS = (
+    *("allclose", "approx", "array", "array_equal", "assert_allclose", "assert_almost_equal"),
+    *("assert_array_equal", "assert_equal", "main", "raises", "skip"),
+)
+"""Of pytest and numpy.testing, which are not here: a test that means them must fail."""
+
+
 @functools.cache
 def _reserved() -> frozenset[str]:
     """Names that a test means in Python's sense, even where it forgets to import them: a
     candidate's `abs` or `isclose` would judge itself."""  # noqa: D205, D209
     modules = map(importlib.import_module, _RESERVED_MODULES)
-    named = {"candidate", "check", "np", "numpy", "pd", "pandas", "pytest"}
+    named = {"candidate", "check", "np", "numpy", "pd", "pandas", "pytest", *_TESTERS_WORDS}
     return frozenset(named.union(sys.stdlib_module_names, *map(dir, modules)))
 
 

@@ -34,6 +34,9 @@ def prepare_calls(code: str, entry: str, cases: Sequence[Case], equality: Equali
     check_entry(entry)
     if not cases:
         raise ValueError("cases is empty, wanted at least one Case")
+    for number, case in enumerate(cases, 1):
+        if not isinstance(case, Case) or not isinstance(case.args, list | tuple):
+            raise ValueError(f"case {number} is no Case with a list of args")
     if not 0 <= equality.tolerance < float("inf"):
         raise ValueError(f"tolerance is {equality.tolerance!r}, wanted a finite number from 0 up")
     encoded = tuple(_encode(number, case) for number, case in enumerate(cases, 1))

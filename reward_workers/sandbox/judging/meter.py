@@ -39,8 +39,8 @@ class Meter:
     def pause(self) -> None:
         """The worker has answered.
 
-        Time since the last sample is forgiven: on a busy machine it may be the supervisor's own, who
-        took long to read the answer.
+        Time since the last sample is forgiven: it may be the supervisor's own, who took long to
+        read the answer.
         """
         self._active_since = None
 

@@ -4,6 +4,7 @@ The two workers never meet: each request and each answer is read here, and only 
 goes on, built anew. A verdict counts only on the tester's channel.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,12 +43,26 @@ def prepare_tests(code: str, tests: str | Sequence[str], entry: str, support: st
         ValueError: an argument cannot be used; the message names it.
     """
     check_entry(entry)
+    if not isinstance(tests, str | list | tuple):
+        raise ValueError(f"tests is a {type(tests).__name__}, wanted str or a list of them")
     sources = (tests,) if isinstance(tests, str) else tuple(tests)
     if not all(isinstance(source, str) for source in (*sources, support)):
         raise ValueError("tests and support must be str, or tests a sequence of them")
     if not sources or not all(source.strip() for source in sources):
         raise ValueError("tests is empty, wanted test code")
+    for number, source in enumerate(sources, 1):
+        _check_source(f"test {number}", source)
+    _check_source("support", support)
     return Tests(code, sources, support, entry)
+
+
+def _check_source(what: str, source: str) -> None:
+    """Refuse what is no Python: the data set's fault, which no candidate should pay for."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(source, what, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{what} is no Python: {error}") from None
 
 
 async def judge_tests(job: Tests, workers: Workers) -> Result:

@@ -29,6 +29,10 @@ def prepare_stdio(code: str, cases: Sequence[IO]) -> list[Program]:
         raise ValueError("cases is empty, wanted at least one IO")
     programs: list[Program] = []
     for number, case in enumerate(cases, 1):
+        if not isinstance(case, IO) or not all(
+            isinstance(text, str) for text in (case.stdin, case.expected_stdout)
+        ):
+            raise ValueError(f"case {number} is no IO of two strings")
         try:
             expected = case.expected_stdout.encode()
             case.stdin.encode()

@@ -193,7 +193,7 @@ async def test_no_code_scores_nothing_and_runs_nothing():
         ({"stdin": "1"}, "column 'stdout' is None, wanted text or a list"),
         ({"stdin": ["1", "2"], "stdout": "1"}, "'stdin' has 2 texts and 'stdout' 1"),
         ({"stdin": [], "stdout": []}, "column 'stdin' is"),
-        ({"tests": "a"}, "column 'entry_point' is None, wanted text"),
+        ({"tests": "a"}, "the data row lacks the column 'entry_point'"),
         ({"tests": 3, "entry_point": "f"}, "column 'tests' is 3"),
         ({"tests": ["a", 1], "entry_point": "f"}, "column 'tests' is"),
         ({"tests": "a", "entry_point": "f", "support": 1}, "column 'support' is 1"),

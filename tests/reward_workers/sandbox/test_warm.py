@@ -74,7 +74,7 @@ async def test_a_fault_is_told_to_the_job_that_waited(make_spares, fault):
 
 async def test_spares_are_kept_for_the_four_limits_used_last(make_spares, until):
     backend, spares = make_spares(4)
-    for megabytes in range(1, 7):
+    for megabytes in range(16, 22):
         candidate = await spares.take(Limits(memory_bytes=megabytes << 20))
         await candidate.close()
     await until(lambda: spares.num_ready() >= 4)

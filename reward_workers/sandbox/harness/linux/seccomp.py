@@ -33,6 +33,7 @@ _CLONE_ELSE = 0x7E02E000 | 0x00000080 | 0x80801000  # namespaces, PTRACE, UNTRAC
 _AF_UNIX, _SOCK_STREAM, _SOCK_FLAGS = 1, 1, 0x80800
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)  # descriptors, flags and locks; no owner, pipes
 _IOCTL = (0x541B, 0x5401, 0x5421, 0x5451, 0x5450)  # FIONREAD, TCGETS, FIONBIO, FIOCLEX, FIONCLEX
+_MSG_OOB = 1
 _PRCTL = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 
 Instruction = tuple[int, int, int, int]
@@ -72,7 +73,8 @@ def rules(pid: int) -> dict[str, list[Alternative]]:
         "ioctl": [[Word(1, command)] for command in _IOCTL],
         "prctl": [[Word(0, option)] for option in _PRCTL],
         "prlimit64": [[Word(0, 0), *_null(2)]],
-        "sendto": [_null(4)],
+        "sendto": [[*_null(4), Word(3, 0, _MSG_OOB)]],
+        "recvfrom": [[Word(3, 0, _MSG_OOB)]],
         "socketpair": [[Word(0, _AF_UNIX), Word(1, _SOCK_STREAM, 0xFFFFFFFF & ~_SOCK_FLAGS)]],
     }
 

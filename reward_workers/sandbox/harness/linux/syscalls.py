@@ -10,7 +10,7 @@ import os
 _FILES = """
 read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69,
 pwritev 296 70, lseek 8 62, close 3 57, close_range 436 436, dup 32 23, dup2 33 -, dup3 292 24,
-flock 73 32, ftruncate 77 46, truncate 76 45, fallocate 285 47, fadvise64 221 223, fsync 74 82,
+ftruncate 77 46, truncate 76 45, fallocate 285 47, fadvise64 221 223, fsync 74 82,
 fdatasync 75 83, sendfile 40 71, copy_file_range 326 285
 """
 """On descriptors; what may be opened is Landlock's business."""
@@ -41,7 +41,7 @@ setitimer 38 103, getitimer 36 102
 _WAITING = """
 select 23 -, pselect6 270 72, poll 7 -, ppoll 271 73, epoll_create1 291 20, epoll_ctl 233 21,
 epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441, pipe 22 -, pipe2 293 59,
-recvfrom 45 207, shutdown 48 210, getsockopt 55 209, getsockname 51 204, getpeername 52 205,
+shutdown 48 210, getsockopt 55 209, getsockname 51 204, getpeername 52 205,
 nanosleep 35 101, clock_nanosleep 230 115, sched_yield 24 124, restart_syscall 219 128,
 wait4 61 260, waitid 247 95
 """
@@ -62,7 +62,8 @@ getgroups 115 158, getpgrp 111 -, getpgid 121 155, getsid 124 156
 
 _BY_ARGUMENTS = """
 fcntl 72 25, ioctl 16 29, kill 62 129, tgkill 234 131, clone 56 220, clone3 435 435,
-prctl 157 167, prlimit64 302 261, socketpair 53 199, sendto 44 206
+prctl 157 167, prlimit64 302 261, socketpair 53 199, sendto 44 206,
+recvfrom 45 207
 """
 """Allowed for some arguments only, see seccomp.py."""
 

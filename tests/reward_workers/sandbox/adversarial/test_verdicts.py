@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,6 @@ from hostile.running import run_all
 
 from reward_workers.sandbox.jobs import Verdict
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "linux" and shutil.which("bwrap") is None, reason="needs bubblewrap"
-)
 HERE = Path(__file__).resolve().parent
 
 

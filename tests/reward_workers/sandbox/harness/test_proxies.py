@@ -43,6 +43,47 @@ def test_a_call_that_returns_a_value_changes_no_argument(run_tests: Any):
     assert run_tests(code, "xs = [3, 1, 2]\nf(xs)\nassert xs == [3, 1, 2]")["done"] == [PASSED]
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["f(3) == Point(3, 4)", "[f(5)] == [Point(5, 6)]", "Point.of(3) == f(3)", "f(3) != f(4)"],
+)
+def test_a_class_with_one_instance_is_not_equal_to_everything(run_tests: Any, expression: str):
+    code = """
+class Point:
+    one = None
+    def __new__(cls, *_):
+        cls.one = cls.one or object.__new__(cls)
+        return cls.one
+    @staticmethod
+    def of(x): return Point.one
+def f(x): return Point()
+"""
+    (outcome,) = run_tests(code, f"f(0)\nassert {expression}")["done"]
+    assert not outcome["ok"]
+
+
+def test_an_object_that_is_its_own_iterator_is_iterated(run_tests: Any):
+    code = """
+class It:
+    def __init__(self, n): self.n, self.i = n, 0
+    def __iter__(self): return self
+    def __next__(self):
+        if self.i == self.n: raise StopIteration
+        self.i += 1
+        return self.i
+"""
+    test = "assert list(It(3)) == [1, 2, 3]\nassert [x for x in It(2)] == [1, 2]\nassert It(1)"
+    assert run_tests(code, test, entry="It")["done"] == [PASSED]
+
+
+def test_an_operator_that_is_not_supported_is_no_error_that_a_test_may_expect(run_tests: Any):
+    code = "class V:\n    def __add__(self, other): return 1\n    def __lt__(self, other): return 1"
+    test = "try: V() {} 'a'\nexcept TypeError: pass"
+    for operator in ("+", "<"):
+        (outcome,) = run_tests(code, test.format(operator), entry="V")["done"]
+        assert not outcome["ok"] and "not supported" in outcome["detail"]
+
+
 def test_an_honest_class_is_used_as_if_it_were_here(run_tests: Any):
     test = """
 s = Stack()

@@ -91,6 +91,13 @@ if __name__ == "__main__":
         ("import os; os._exit(7)", 7, ""),
         ("raise SystemExit", 0, ""),
         ("exit()", 0, ""),
+        ("import sys; assert 'r' in sys.stdin.mode", 0, ""),
+        (
+            "import os, sys\nclass W:\n    closed = False\n"
+            "    def flush(self): os.getpid()\nsys.stdout = W()",
+            0,
+            "",
+        ),
         ("quit(3)", 3, ""),
     ],
 )

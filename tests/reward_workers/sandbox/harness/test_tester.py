@@ -67,7 +67,8 @@ def test_each_item_has_an_outcome_and_runs_after_a_failure(run_tests: Any):
     tests = ["assert f(1) == 2", "assert f(1) == 3", "f('a')", "x = f(5)", "assert x == 6"]
     message = run_tests("def f(x): return x + 1", *tests)
     assert message["num_calls"] == 4
-    assert [outcome["ok"] for outcome in message["done"]] == [True, False, False, True, True]
+    # the last one asks the candidate nothing: it counts only where it fails
+    assert [outcome["ok"] for outcome in message["done"]] == [True, False, False, True]
     assert message["done"][1]["detail"] == "AssertionError, at: assert f(1) == 3"
     assert message["done"][2]["detail"].startswith("TypeError: can only concatenate str")
 
@@ -104,7 +105,34 @@ class TestF(unittest.TestCase):
 
 
 def test_a_test_that_never_calls_the_candidate_shows_it(run_tests: Any):
-    assert run_tests("def f(): pass", "assert True") == {"done": [PASSED], "num_calls": 0}
+    assert run_tests("def f(): pass", "assert True") == {"done": [], "num_calls": 0}
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "class TestF:\n    def test_two(self): assert f(2) == 4",
+        "s = f\nclass TestF:\n    def setup_method(self, m): self.x = 2\n"
+        "    def test_two(self): assert s(self.x) == 4",
+        "f(1)\ndef test(): assert f(2) == 4",
+        "f(1)\ndef test_two():\n    yield\n    assert f(2) == 4",
+        "import functools\ndef verify(c, n): assert c(n) == 4\n"
+        "check = functools.partial(verify, n=2)",
+        "import unittest\nclass T(unittest.TestCase):\n    @unittest.skipIf(f(2) == 1, 'x')\n"
+        "    def test_two(self): self.assertEqual(f(2), 4)",
+    ],
+)
+def test_tests_that_would_not_run_by_themselves_are_run_or_fail(run_tests: Any, test: str):
+    outcomes = run_tests("def f(x): return 1", test)["done"]
+    assert outcomes and not any(outcome["ok"] for outcome in outcomes), outcomes
+
+
+def test_a_class_in_pytests_manner_passes_where_it_should(run_tests: Any):
+    test = (
+        "class TestF:\n    def test_two(self): assert f(2) == 4\n"
+        "    def test_one(self): assert f(1) == 2"
+    )
+    assert run_tests("def f(x): return 2 * x", test)["done"] == [PASSED, PASSED]
 
 
 def test_a_candidate_cannot_skip_or_end_the_tests(run_tests: Any):

@@ -2,7 +2,9 @@ from reward_workers.sandbox.backend import Usage
 from reward_workers.sandbox.jobs import Limits, Verdict
 from reward_workers.sandbox.judging.meter import Meter
 
-LIMITS = Limits(cpu_seconds=2, idle_seconds=1, wall_seconds=10, memory_bytes=1000, max_threads=4)
+LIMITS = Limits(
+    cpu_seconds=2, idle_seconds=1, wall_seconds=10, memory_bytes=1000 << 20, max_threads=4
+)
 
 
 def used(cpu=0.0, waiting=0.0, resident=0, threads=1):
@@ -77,8 +79,8 @@ def test_a_supervisor_that_was_held_up_blames_nobody():
 
 
 def test_memory_and_threads():
-    assert meter().sample(used(resident=1000, threads=4), 100.1) is None
-    assert verdict(meter().sample(used(resident=1001), 100.1)) is Verdict.OOM
+    assert meter().sample(used(resident=1000 << 20, threads=4), 100.1) is None
+    assert verdict(meter().sample(used(resident=1001 << 20), 100.1)) is Verdict.OOM
     assert verdict(meter().sample(used(threads=5), 100.1)) is Verdict.FAILED
 
 
