@@ -224,11 +224,13 @@ class Candidate:
     def _sample(self) -> None:
         assert self._meter is not None
         self._next_sample = self._loop.call_later(SAMPLE_SECONDS, self._sample)
-        self._channel.read()  # an answer that has come is no idleness
+        self._channel.read()  # an answer that has come, or is coming, is no idleness
         if self._stopped is not None or self._end is not None:
             return
-        if self._channel.has_message:
+        if self._channel.has_moved() or self._channel.has_message:
             self._meter.pause()
+            if self._waiter is not None and not self._channel.has_message:
+                self._meter.resume(self._clock())
         try:
             usage = self._read_usage(self._spawned.pid)
         except Exception:

@@ -36,6 +36,7 @@ class Channel:
         self._writing = False
         self._expects = False
         self._heard_bytes = 0
+        self._noted_bytes = 0
         self.hung_up = False
 
     def open(self) -> None:
@@ -59,6 +60,15 @@ class Channel:
         if self._outbox and self._listening:
             self._loop.add_writer(self._socket, self._write)
             self._writing = True
+
+    def has_moved(self) -> bool:
+        """Whether bytes came or are still to go since this was asked last.
+
+        A long message is more than the kernel holds: its sender waits for us, not for itself.
+        """
+        moved = self._heard_bytes != self._noted_bytes or len(self._outbox) > 0
+        self._noted_bytes = self._heard_bytes
+        return moved
 
     @property
     def has_message(self) -> bool:

@@ -249,3 +249,20 @@ async def test_a_program_may_say_nothing_but_an_error(scripted):
     async with SandboxPool(1, 1, backend=scripted(script)) as pool:
         result = await pool.run_stdio("code", cases=[IO("", "")])
     assert result.verdict is Verdict.CRASHED
+
+
+async def test_a_long_answer_that_is_read_slowly_is_no_idleness(scripted):
+    """As when the supervisor is busy with others' answers: the sender waits for the reader."""
+
+    async def script(worker):
+        await worker.hear()
+        await worker.say(loaded=["f"])
+        await worker.hear()
+        answer = frame(b'{"value":"' + b"x" * 1000 + b'","id":0}')
+        for at in range(0, len(answer), 20):
+            await worker.send(answer[at : at + 20])
+            await asyncio.sleep(0.02)
+        await worker.hang()
+
+    result = await judge(scripted(script), Case([1], "x" * 1000))
+    assert result.verdict is Verdict.PASSED, result
