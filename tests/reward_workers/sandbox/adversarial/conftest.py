@@ -13,14 +13,14 @@ if FOLDER not in sys.path:
 from hostile.canaries import planted  # noqa: E402
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def facts():
     """What the programs are told of the planted canaries."""
     with planted() as facts:
         yield facts
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def selected():
     """The programs of a test that were not deselected, so that -k runs no more than it names."""
 
@@ -35,7 +35,7 @@ def selected():
     return select
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run_as_nobody():
     """as_nobody.run_as_nobody, of the folder above."""
     path = Path(FOLDER).parent / "as_nobody.py"

@@ -17,7 +17,7 @@ HARMFUL = {name: program for name, program in PROGRAMS.items() if program.harm i
 PARALLEL = {"hangs": 16, "wins": 4, "ends": 4}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def harms(request, selected):
     programs = selected(request, "test_a_program_does_its_harm_where_nothing_stops_it", HARMFUL)
     seen = {}

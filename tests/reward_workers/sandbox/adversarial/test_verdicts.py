@@ -18,13 +18,13 @@ from reward_workers.sandbox.jobs import Verdict
 HERE = Path(__file__).resolve().parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def results(request, facts, selected):
     programs = selected(request, "test_a_program_gets_its_verdict", PROGRAMS)
     return asyncio.run(run_all(programs, facts))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fresh_results(request, facts, selected):
     test = "test_a_program_gets_its_verdict_in_an_interpreter_of_its_own"
     programs = selected(request, test, REPRESENTATIVES)
