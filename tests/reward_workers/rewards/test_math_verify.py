@@ -111,6 +111,29 @@ def test_an_answer_that_takes_too_long_loses_and_leaves_no_alarm(bomb, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("name", ["parse", "verify"])
+def test_a_library_that_swallows_the_first_alarm_is_ended_by_the_next(name, monkeypatch):
+    swallowed = []
+
+    def endless(*_arguments, **_options):
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException as error:
+                if swallowed:
+                    raise
+                swallowed.append(error)
+
+    monkeypatch.setattr(f"math_verify.{name}", endless)
+    gold = [[3]] if name == "verify" else None
+    if gold:
+        monkeypatch.setattr("math_verify.parse", lambda *_a, **_o: gold)
+    expected = 0.0 if gold else None
+    assert math_verify([r"\boxed{3}"], max_seconds=1, answer=["3"]) == [expected]
+    assert len(swallowed) == 1
+
+
 @pytest.mark.parametrize(
     "completion",
     ["{" * 5_000, "$" * 5_001, r"\boxed{" * 2_000, "1+" * 5_000, "(" * 5_000, "\ud800", "$\0$"],
