@@ -139,7 +139,7 @@ def _parse(text: str, max_seconds: int) -> list[Any]:
 
     try:
         with time_limit(max_seconds):
-            return parse(text, fallback_mode="no_fallback", parsing_timeout=None)
+            return parse(text, fallback_mode="no_fallback", parsing_timeout=0)
     except OutOfTime:
         return []
 
