@@ -1,6 +1,7 @@
 import contextlib
 import signal
 import threading
+import time
 
 import pytest
 
@@ -34,6 +35,21 @@ def test_a_loop_that_swallows_an_alarm_gets_another():
 def test_a_power_of_large_numbers_is_interrupted():
     with pytest.raises(OutOfTime), time_limit(0.05):
         pow(9, 9**9)
+
+
+def test_an_alarm_that_a_finalizer_would_lose_rings_again_after_it():
+    class Slow:
+        def __del__(self):
+            until = time.monotonic() + 0.05
+            while time.monotonic() < until:
+                pass
+            finished.append(1)
+
+    finished: list[int] = []
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        Slow()
+        loop()
+    assert finished
 
 
 def test_nothing_is_left_of_it():
