@@ -45,10 +45,13 @@ def test_an_alarm_that_a_finalizer_would_lose_rings_again_after_it():
                 pass
             finished.append(1)
 
-    finished: list[int] = []
-    with pytest.raises(OutOfTime), time_limit(0.01):
+    def collect_and_loop():
         Slow()
         loop()
+
+    finished: list[int] = []
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        collect_and_loop()
     assert finished
 
 
