@@ -40,7 +40,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def _in_finalizer(frame: FrameType | None) -> bool:
-    """What is raised in a `__del__` is lost, and after a long garbage collection alarms ring there."""
+    """What is raised in a `__del__` is lost, and an alarm that came in a collection rings there."""
     while frame is not None:
         if frame.f_code.co_name == "__del__":
             return True
