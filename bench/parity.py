@@ -140,7 +140,7 @@ def _scored(completion: Completion, reward: float) -> ScoredSample:
 
 def train_once(policy: Policy, config: RunConfig, samples: Sequence[ScoredSample]) -> StepResult:
     """One step of the learner; its logprobs are those before the step."""
-    return Trainer(policy, make_algorithm(config.algorithm), config).step(samples, 0)
+    return Trainer(policy, make_algorithm(config.algorithm), config).step(samples, 0, 0)
 
 
 def parity(

@@ -137,6 +137,9 @@ def ledger_limits(config: RunConfig) -> LedgerLimits:
         lease_seconds=section.lease_seconds,
         score_seconds=section.score_seconds,
         prompts_low_water=in_flight,
+        max_refill_groups=section.max_refill_groups,
+        no_resampling_pass_rate=config.data.no_resampling_pass_rate,
+        pass_reward=config.data.pass_reward,
     )
 
 
@@ -150,7 +153,7 @@ def _load(config: RunConfig) -> Policy:
 
 
 def _restore(trainer: Trainer, folder: RunFolder, config: RunConfig) -> Position:
-    position = restore_checkpoint(folder.checkpoints, trainer.masters, trainer.optimizer, config)
+    position = restore_checkpoint(folder.checkpoints, trainer.parameters, config)
     if position is None:
         log.warning("no checkpoint in %s: resuming from step 0", folder.checkpoints)
         position = Position(0, 0, Snapshot())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from learner.audit_files import RunFiles, read_run_files
+from learner.audit_files import RunFiles, num_dropped_alone, read_run_files
 from learner.data import PromptStream, read_prompts
 from learner.ledger.groups import EVALUATION_IDS
 from protocol.process import EXIT_DONE, EXIT_FAILED, fail, run_main
@@ -79,13 +79,14 @@ def _figures(run: RunFiles) -> dict[str, int]:
     trained, skipped = run.groups(skipped=False), run.groups(skipped=True)
     rows = [row for _, _, rows in run.batches() for row in rows]
     num_done = len(trained | skipped) + run.num_dropped_alone
+    num_open = max(trained | skipped, default=-1) + 1 - num_done  # some were dropped above it
     return {
         "steps": len(run.steps),
         "groups trained": len(trained),
         "rollouts trained": sum(row["group"] in trained for row in rows),
         "groups dropped with their batch": len(skipped),
         "groups dropped otherwise": run.num_dropped_alone,
-        "groups open below the highest": max(trained | skipped, default=-1) + 1 - num_done,
+        "groups open below the highest": max(num_open, 0),
         "groups beyond their first attempt": len({r["group"] for r in rows if r["attempt"] > 1}),
     }
 
@@ -134,7 +135,8 @@ def _wrong_batches(run: RunFiles) -> Iterator[str]:
     wanted = run.config.learner.groups_per_step
     sizes = Counter(step for step, _, _ in run.batches())
     for step in run.rollouts:
-        last = run.config.data.epochs is not None and step == max(run.rollouts)
+        ends = run.config.data.epochs or run.config.data.no_resampling_pass_rate
+        last = ends is not None and step == max(run.rollouts)
         if sizes[step] > wanted or (sizes[step] < wanted and not last):
             yield f"step {step} has {sizes[step]} groups, wanted {wanted}"
 
@@ -212,7 +214,7 @@ def _contradicts_checkpoint(run: RunFiles) -> Iterator[str]:
     again = sorted(group for group in shown if group >= ledger.watermark and group not in beyond)
     if again:
         yield f"step {upto}'s ledger would train {len(again)} groups again: {_shortened(again)}"
-    dropped = ledger.counts.get("dropped/attempts", 0)
+    dropped = num_dropped_alone(ledger.counts)
     num_below = sum(group < ledger.watermark for group in shown)
     unseen = ledger.watermark - num_below + len(beyond - shown)
     if unseen != dropped:

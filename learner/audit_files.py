@@ -1,7 +1,7 @@
 """What an audit reads of a run folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,9 @@ from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
 Rows = list[dict[str, Any]]
+
+DROPPED_ALONE = ("attempts", "zero_advantage", "retired")
+"""Reasons for which a group is dropped outside of a batch."""
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,9 @@ def _dropped_alone(run_dir: Path, metrics: Rows) -> int:
     summary = run_dir / "summary.json"
     counts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
     found = [*metrics[-1:], counts]
-    return max(row.get("dropped/attempts", 0) for row in found)
+    return max(num_dropped_alone(row) for row in found)
+
+
+def num_dropped_alone(counts: Mapping[str, int]) -> int:
+    """Groups that were dropped without having been in a batch."""
+    return sum(counts.get(f"dropped/{reason}", 0) for reason in DROPPED_ALONE)

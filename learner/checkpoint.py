@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.optimizers import Optimizer
 from mlx.utils import tree_flatten
 
 from learner.ledger.snapshot import Snapshot
 from learner.masters import Masters
-from learner.optimizer import optimizer_state, restore_optimizer
+from learner.parameters import Parameters
 from learner.run_folder import sync, write_atomically
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError
@@ -50,8 +49,7 @@ def save_checkpoint(
     folder: Path,
     position: Position,
     policy: Policy,
-    masters: Masters,
-    optimizer: Optimizer,
+    parameters: Parameters,
     config: RunConfig,
 ) -> Path:
     """Write `folder/step_<step>`: complete under another name first, then renamed.
@@ -63,10 +61,8 @@ def save_checkpoint(
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write_policy(temporary, policy, masters, config)
-    arrays = {f"masters/{name}": array for name, array in masters.arrays.items()}
-    arrays |= {f"optimizer/{name}": a for name, a in optimizer_state(optimizer).items()}
-    mx.save_safetensors(str(temporary / _ARRAYS), arrays)
+    _write_policy(temporary, policy, parameters.masters, config)
+    mx.save_safetensors(str(temporary / _ARRAYS), parameters.state())
     state = {
         "arrays_digest": file_digest(temporary / _ARRAYS),
         "step": position.step,
@@ -94,9 +90,7 @@ def prune_checkpoints(newest: Path, keep_last: int) -> None:
         shutil.rmtree(path)
 
 
-def restore_checkpoint(
-    folder: Path, masters: Masters, optimizer: Optimizer, config: RunConfig
-) -> Position | None:
+def restore_checkpoint(folder: Path, parameters: Parameters, config: RunConfig) -> Position | None:
     """Load the newest whole checkpoint of a run, or None where there is none yet.
 
     Raises:
@@ -121,8 +115,7 @@ def restore_checkpoint(
                 f"{path} is of {found[0]} tuning of {found[1]}, the config asks for {wanted[0]} "
                 f"tuning of {wanted[1]}: use the config it was made with"
             )
-        masters.replace(_under("masters/", arrays))
-        restore_optimizer(optimizer, _under("optimizer/", arrays))
+        parameters.restore(arrays)
         return position
     if found_paths:
         raise CheckpointError(
@@ -170,11 +163,3 @@ def _load_arrays(path: Path) -> dict[str, mx.array]:
     assert isinstance(arrays, dict)
     mx.eval(arrays)
     return arrays
-
-
-def _under(prefix: str, arrays: dict[str, mx.array]) -> dict[str, mx.array]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }

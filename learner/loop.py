@@ -3,14 +3,14 @@
 import logging
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from learner.checkpoint import Position, prune_checkpoints, save_checkpoint
 from learner.evaluator import Evaluate
 from learner.gauges import show
+from learner.guards import Guards
 from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows
 from learner.run_folder import RunFolder
 from learner.samples import ScoredBatch, ScoredSample
@@ -21,10 +21,6 @@ from protocol.telemetry import Metrics
 from protocol.weights import PackedWeights, pack
 
 log = logging.getLogger("learner.loop")
-
-SANDBOX_ERROR = "sandbox_error"
-MAX_SANDBOX_ERRORS = 0.005
-"""Share of a batch's samples; one sample is always forgiven."""
 
 
 class Exchange(Protocol):
@@ -64,11 +60,12 @@ class Loop:
     metrics: Metrics
     position: Position
     clock: Callable[[], float] = time.monotonic
-    _skipped_in_row: int = 0
-    _why_nothing: str = ""
-    """Why the last step was skipped, as long as none was trained."""
+    _guards: Guards = field(init=False)
     _saved_step: int = -1
     _evaluated_step: int = -1
+
+    def __post_init__(self) -> None:
+        self._guards = Guards(self.config, self.trainer.logprobs)
 
     def run(self) -> None:
         """Train until max_steps, or the end of the data.
@@ -77,7 +74,7 @@ class Loop:
             RunStopped: no progress, too many steps with non-finite numbers in a row, or a sandbox
                 that fails.
         """
-        self.exchange.publish(pack(self.trainer.masters.rounded().items()), trained=False)
+        self.exchange.publish(self._packed(), trained=False)
         if self.config.evaluation.before_training and self.position.step == 0:
             self._evaluate()
         while self.position.step < self.config.run.max_steps:
@@ -94,12 +91,13 @@ class Loop:
         self._evaluate()
         self._save()
         self.folder.write_json("summary.json", self.exchange.counts())
-        if self._why_nothing:
-            raise RunStopped(f"no step was trained: {self._why_nothing}")
+        if self._guards.why_nothing:
+            raise RunStopped(f"no step was trained: {self._guards.why_nothing}")
 
     def _train(self, batch: ScoredBatch, clock: StepClock) -> None:
         began = self.clock()
-        result = self.trainer.step(batch.samples, self.position.step)
+        self._guards.check_parity(batch.samples, self.position.policy_version)
+        result = self.trainer.step(batch.samples, self.position.step, self.position.policy_version)
         clock.train_seconds = self.clock() - began
         step, version, snapshot = (
             self.position.step + 1,
@@ -114,15 +112,18 @@ class Loop:
             self._publish(clock)
         self.position = Position(step, version, snapshot)
         self._record(batch, result, clock)
-        self._stop_if_sandbox_fails(batch.samples, f"step {step}")
-        self._stop_if_hopeless(batch, result)
+        self._guards.stop_if_sandbox_fails(batch.samples, f"step {step}")
+        self._guards.stop_if_hopeless(batch.samples, result, step, version)
 
     def _publish(self, clock: StepClock) -> None:
         began = self.clock()
-        packed = pack(self.trainer.masters.rounded().items())
+        packed = self._packed()
         self.exchange.publish(packed, trained=True)
         clock.publish_seconds = self.clock() - began
         clock.publish_bytes = len(packed.data)
+
+    def _packed(self) -> PackedWeights:
+        return pack(self.trainer.parameters.masters.rounded().items())
 
     def _record(self, batch: ScoredBatch, result: StepResult, clock: StepClock) -> None:
         counts = self.exchange.counts()
@@ -138,28 +139,8 @@ class Loop:
         self.folder.write_rollouts(self.position.step, rollout_rows(batch.samples, result))
         self.folder.append_metrics(row)
         show(self.metrics, row, counts)
+        self._guards.warn(row)
         log.debug("step %d: reward %.3f loss %s", row["step"], row["reward/mean"], row["loss"])
-
-    def _stop_if_sandbox_fails(self, samples: Sequence[ScoredSample], where: str) -> None:
-        """A few faults of the sandbox are bad luck; more would leave out what happened to fail."""
-        details = [s.score.detail for s in samples if s.score.status == SANDBOX_ERROR]
-        if len(details) > max(1, MAX_SANDBOX_ERRORS * len(samples)):
-            raise RunStopped(
-                f"the sandbox failed on {len(details)} of {len(samples)} samples of {where}, "
-                f"the last: {details[-1]}"
-            )
-
-    def _stop_if_hopeless(self, batch: ScoredBatch, result: StepResult) -> None:
-        if not result.skipped:
-            self._skipped_in_row, self._why_nothing = 0, ""
-            return
-        self._skipped_in_row += 1
-        reason = why_skipped(batch.samples, result)
-        if self.position.policy_version == 0:
-            self._why_nothing = reason
-        log.warning("step %d is skipped: %s", self.position.step, reason)
-        if self._skipped_in_row >= self.config.learner.max_skipped_in_row:
-            raise RunStopped(f"{self._skipped_in_row} steps in a row were skipped: {reason}")
 
     def _evaluate(self) -> None:
         if not self.num_heldout or self._evaluated_step == self.position.step:
@@ -171,7 +152,7 @@ class Loop:
                 f"the evaluation at step {self.position.step} lost all {self.num_heldout} prompts: "
                 "the actors' log says why"
             )
-        self._stop_if_sandbox_fails(samples, f"the evaluation at step {self.position.step}")
+        self._guards.stop_if_sandbox_fails(samples, f"the evaluation at step {self.position.step}")
         if len(samples) < self.num_heldout:
             log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
         for name, evaluate in self.evaluators.items():
@@ -193,26 +174,11 @@ class Loop:
             self.folder.checkpoints,
             self.position,
             self.trainer.policy,
-            self.trainer.masters,
-            self.trainer.optimizer,
+            self.trainer.parameters,
             self.config,
         )
         prune_checkpoints(path, self.config.checkpoints.keep_last)
         log.info("saved %s", path)
-
-
-def why_skipped(samples: Sequence[ScoredSample], result: StepResult) -> str:
-    """Say why a step was skipped, and what to do."""
-    if result.skipped == "masked":
-        (status, detail), count = Counter(
-            (sample.score.status, sample.score.detail) for sample in samples
-        ).most_common(1)[0]
-        return (
-            f"no sample has a reward, {count} of {len(samples)} for {status} ({detail}): mend the "
-            "reward function; rollouts/ has each sample's status"
-        )
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
-    return f"{result.skipped} ({figures}): lower learner.optimizer.learning_rate"
 
 
 def _due(step: int, interval: int) -> bool:

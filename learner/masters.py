@@ -1,10 +1,8 @@
 """fp32 masters of what is trained, and their rounding to what both sides compute with."""
 
 from collections.abc import Mapping
-from typing import cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 
 from protocol.errors import CheckpointError
 from protocol.policy import Policy
@@ -23,7 +21,7 @@ class Masters:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.arrays: Arrays = {
-            name: array.astype(mx.float32) for name, array in _trained(policy).items()
+            name: array.astype(mx.float32) for name, array in policy.trained().items()
         }
         mx.eval(self.arrays)
         self.apply()
@@ -51,9 +49,3 @@ class Masters:
     def apply(self) -> None:
         """Let the policy compute with the rounded masters."""
         self._policy.apply(self.rounded())
-
-
-def _trained(policy: Policy) -> Arrays:
-    return dict(
-        cast("list[tuple[str, mx.array]]", tree_flatten(policy.model.trainable_parameters()))
-    )

@@ -4,11 +4,20 @@ A plug-in's section is `{name, **parameters}`; its parameters are checked agains
 signature by the role that owns it, so no plug-in is listed here.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+RESHAPES_SAMPLING = frozenset(
+    {
+        *("top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "xtc_probability"),
+        *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
+    }
+)
+"""Knobs of other samplers that `generation:` refuses by name: the learner, which computes with the
+whole policy, could not know their distribution."""
 
 
 class Section(BaseModel):
@@ -91,6 +100,10 @@ class DataSection(Section):
     """Passes over the training prompts; without it, as many as max_steps needs."""
     max_prompt_tokens: int = Field(default=1024, gt=0)
     """Longer prompts are refused."""
+    no_resampling_pass_rate: float | None = Field(default=None, gt=0.0, le=1.0)
+    """A prompt is retired for the rest of the run once this share of its group passed."""
+    pass_reward: float = 1.0
+    """A completion passed if its reward is at least this."""
 
 
 class GenerationSection(Section):
@@ -106,6 +119,23 @@ class GenerationSection(Section):
     """Completions that one actor decodes at once."""
     recycle_tokens: int = Field(default=200_000, gt=0)
     """An actor's engine is built anew after this many tokens (Metal's buffer limit)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _samples_from_the_whole_policy(cls, data: object) -> object:
+        keys = _keys(data)
+        for key in sorted(RESHAPES_SAMPLING & keys.keys()):
+            raise ValueError(
+                f"{key} = {keys[key]!r} is refused at any value: it reshapes the distribution that "
+                "actors sample from, so that the logprobs are not the policy's and every loss is "
+                "biased (TRL #7269: a mean importance ratio of 0.896 under top-p). Remove it, and "
+                "set generation.temperature to sample more or less freely"
+            )
+        return data
+
+
+def _keys(section: object) -> dict[str, object]:
+    return cast("dict[str, object]", section) if isinstance(section, dict) else {}
 
 
 class AlgorithmSection(PluginConfig):
@@ -172,12 +202,25 @@ class LearnerSection(Section):
     """Without progress for this long, a lease goes to another actor."""
     score_seconds: float = Field(default=120.0, gt=0.0)
     """Without a score for this long, a sample goes to another reward worker."""
+    max_refill_groups: int = Field(default=0, ge=0)
+    """Groups of equal rewards that one step may replace by fresh prompts (dynamic sampling)."""
+    filter_zero_advantages: bool = True
+    """Leave completions without advantage out of compute where they have no gradient."""
     microbatch_tokens: int = Field(default=8192, gt=0)
     """Token budget of one forward and backward pass, padding included."""
+    logits_chunk_tokens: int = Field(default=256, gt=0)
+    """Tokens whose logits over the whole vocabulary stand in memory at once."""
+    share_prompts: bool = True
+    """Compute a group's prompt once instead of once a completion, where the model allows it."""
     grad_checkpoint: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_skipped_in_row: int = Field(default=3, gt=0)
     """Steps with non-finite numbers after which the run stops."""
+    max_parity_kl: float = Field(default=0.015, gt=0.0)
+    """The run stops if actors and learner disagree by more, in nats a token, about tokens that were
+    sampled under the very weights that the learner holds."""
+    critic_learning_rate: float = Field(default=1e-4, ge=0.0)
+    """Peak for the value head of algorithms with a critic; same schedule as the policy's."""
     optimizer: OptimizerSection = OptimizerSection()
     lora: LoraSection = LoraSection()
     publish: PublishSection = PublishSection()

@@ -63,7 +63,11 @@ class Policy:
 
     def names(self) -> list[str]:
         """Names of the tensors that a policy version is made of, sorted."""
-        return sorted(name for name, _ in tree_flatten(self.model.trainable_parameters()))
+        return sorted(self.trained())
+
+    def trained(self) -> dict[str, mx.array]:
+        """The tensors that a policy version is made of, in `compute_dtype`, by name."""
+        return dict(tree_flatten(self.model.trainable_parameters()))
 
     def apply(self, weights: dict[str, mx.array]) -> None:
         """Compute with these weights from now on: cast to `compute_dtype` and evaluated.
@@ -71,7 +75,7 @@ class Policy:
         Raises:
             WeightsError: names or shapes are not those of this policy's version; nothing changed.
         """
-        held = dict(tree_flatten(self.model.trainable_parameters()))
+        held = self.trained()
         if held.keys() != weights.keys():
             odd = sorted(held.keys() ^ weights.keys())
             raise WeightsError(

@@ -16,7 +16,7 @@ import mlx.core as mx  # noqa: E402 - the BLAS must be loaded first
 import mlx.nn as nn  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
-import learner.step  # noqa: E402
+import learner.parameters  # noqa: E402
 from learner.algorithm import make_algorithm  # noqa: E402
 from learner.step import Trainer  # noqa: E402
 from protocol.policy import load_policy  # noqa: E402
@@ -118,12 +118,12 @@ def test_after_a_step_the_published_weights_agree_and_the_old_ones_do_not(on_pol
     _, samples = on_policy
     config = make_config(optimizer={"learning_rate": 1e-3})
     trainer = Trainer(load(config), make_algorithm(config.algorithm), config)
-    trainer.step(samples, 0)
+    trainer.step(samples, 0, 0)
     actor = load(config)
-    packed = pack(trainer.masters.rounded().items())
+    packed = pack(trainer.parameters.masters.rounded().items())
     actor.apply(unpack(packed.tensors, packed.data))
     newer = bench.roll_out(actor, make_prompts(), config)
-    found = bench.parity(newer, trainer.step(newer, 1).logprobs)
+    found = bench.parity(newer, trainer.step(newer, 1, 1).logprobs)
     assert found.largest <= LARGEST
     assert found.mismatch_kl <= MISMATCH_KL
     stale = bench.parity(newer, bench.train_once(load(config), config, newer).logprobs)
@@ -135,11 +135,12 @@ def test_adapters_agree():
     config = make_config(tuning="lora", optimizer={"learning_rate": 1e-2})
     trainer = Trainer(load(config), make_algorithm(config.algorithm), config)
     actor = load(config)
-    actor.apply(trainer.masters.rounded())  # adapters begin at random: the learner's are published
-    trainer.step(bench.roll_out(actor, make_prompts(), config), 0)
-    actor.apply(trainer.masters.rounded())
+    masters = trainer.parameters.masters
+    actor.apply(masters.rounded())  # adapters begin at random: the learner's are published
+    trainer.step(bench.roll_out(actor, make_prompts(), config), 0, 0)
+    actor.apply(trainer.parameters.masters.rounded())
     newer = bench.roll_out(actor, make_prompts(), config)
-    found = bench.parity(newer, trainer.step(newer, 1).logprobs)
+    found = bench.parity(newer, trainer.step(newer, 1, 1).logprobs)
     assert found.largest <= LARGEST
     assert found.mismatch_kl <= MISMATCH_KL
 
@@ -202,7 +203,7 @@ def test_the_gradient_is_that_of_the_whole_batch_at_once(on_policy, monkeypatch,
         seen.append(gradients)
         return parameters, 0.0
 
-    monkeypatch.setattr(learner.step, "apply_gradients", apply_gradients)
+    monkeypatch.setattr(learner.parameters, "apply_gradients", apply_gradients)
     result = bench.train_once(load(config), config, samples)
     [gradients] = seen
     loss, wanted = reference_gradient(load(config), samples, result.advantages.tolist())

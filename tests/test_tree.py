@@ -26,7 +26,7 @@ def paths(folder: str, pattern: str) -> list[str]:
 
 SOURCES = [path for package in PACKAGES for path in paths(package, "*.py")]
 CONFIGS = [*paths("configs", "*.yaml"), *paths("configs", "*.yml")]
-RUN_CONFIG_FOLDERS = (Path("configs"), Path("configs/experiments"))
+RUN_CONFIG_FOLDERS = (Path("configs"), Path("configs/experiments"), Path("configs/algorithms"))
 RUN_CONFIGS = [path for path in CONFIGS if Path(path).parent in RUN_CONFIG_FOLDERS]
 PLUGINS = [
     path

@@ -233,8 +233,7 @@ class Exchange:
     def _carry_out(self, action: ev.Action) -> None:
         match action:
             case ev.NeedPrompts():
-                drawn = self._prompts.draw(action.count)
-                self._events.append(ev.PromptsAdded(drawn) if drawn else ev.PromptsEnded())
+                self._events.append(self._prompts.draw(action.count, self._ledger.retired_rows))
             case ev.HandOver():
                 self._hand_over(action.group_ids, action.snapshot)
             case ev.EvaluationFinished():
@@ -243,7 +242,7 @@ class Exchange:
                 self._watchdog.progress(self._clock())
             case ev.AckScore():
                 self._watchdog.progress(self._clock())
-            case ev.GroupDropped():
+            case ev.GroupDropped() if action.reason not in ("zero_advantage", "retired"):
                 log.warning("group %d is dropped: %s", action.group_id, action.reason)
             case ev.AttemptDiscarded():
                 log.log(

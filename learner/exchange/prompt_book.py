@@ -1,15 +1,18 @@
 """Which prompt a group id stands for."""
 
 import json
-from collections.abc import Sequence
-from itertools import count, islice
+import logging
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from learner.data import PromptStream, TokenizedPrompt
+from learner.ledger.events import PromptsAdded, PromptsEnded
 from learner.ledger.groups import EVALUATION_IDS
+
+log = logging.getLogger("learner.prompts")
 
 
 class PromptEntry(NamedTuple):
@@ -50,15 +53,28 @@ class PromptBook:
         """Held-out prompts."""
         return len(self._heldout)
 
-    def draw(self, num_prompts: int) -> tuple[int, ...]:
-        """Next group ids of the training stream; fewer at its end."""
-        drawn = [
-            index
-            for index in islice(count(self._next), num_prompts)
-            if self._stream.prompt_at(index) is not None
-        ]
-        self._next += len(drawn)
-        return tuple(drawn)
+    def draw(self, num_prompts: int, retired: Set[int]) -> PromptsAdded | PromptsEnded:
+        """Next prompts of the training stream, or its end.
+
+        Once every row is retired, the epoch that was begun is the last.
+
+        Args:
+            num_prompts: how many are to be issued; fewer at the end of the last epoch.
+            retired: rows that come on top of these where the stream has them, not to be issued.
+        """
+        all_retired = all(row in retired for row in range(len(self._train)))
+        first, rows = self._next, list[int]()
+        while num_prompts and (row := self._stream.prompt_at(self._next)) is not None:
+            if all_retired and self._next % len(self._train) == 0:
+                break
+            rows.append(row)
+            num_prompts -= row not in retired
+            self._next += 1
+        if not rows:
+            if all_retired:
+                log.info("every prompt is retired")
+            return PromptsEnded()
+        return PromptsAdded(tuple(range(first, self._next)), tuple(rows))
 
     def draw_evaluation(self) -> tuple[int, ...]:
         """New group ids, one for each held-out prompt in order."""

@@ -18,6 +18,8 @@ from typing import NoReturn
 import learner
 from learner.launch.launcher import Launcher
 from learner.launch.progress import choose_display, summary
+from learner.plan.command import plan_and_show
+from learner.plan.fit import refuse_misfit
 from learner.run_folder import refuse_contradiction, refuse_existing
 from protocol.config import NetworkSection, RunConfig
 from protocol.config_file import dump_config, load_config
@@ -43,7 +45,7 @@ def main() -> NoReturn:
 
 
 def train() -> int:
-    """Check the command line's run, then run it; returns the exit code.
+    """Check the command line's run, then plan or run it; returns the exit code.
 
     Raises:
         ConfigError: something that a check found, in one sentence.
@@ -55,11 +57,15 @@ def train() -> int:
     with tempfile.TemporaryDirectory(prefix="mlxrl-train-") as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(dump_config(config), encoding="utf-8")
+        if options.plan:
+            check_by_roles(config_file)
+            return plan_and_show(config, config_file, options.plan_completion_tokens)
         refuse_existing(run_dir, resume=options.resume)
         if options.resume:
             refuse_contradiction(run_dir, config)
         check_ports(config.network)
         check_by_roles(config_file)
+        refuse_misfit(config, ignore=options.ignore_plan)
         if options.dry_run:
             sys.stdout.write(dump_config(config))
             sys.stderr.write("config, plug-ins, data and ports are fine; nothing was started\n")
@@ -168,8 +174,31 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<run.name>")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="check, print the config, and end")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="predict memory and seconds a step, and end (about 1 min)",
+    )
+    parser.add_argument(
+        "--plan-completion-tokens",
+        type=_positive,
+        metavar="N",
+        help="expected mean length for --plan; default: half of generation.max_completion_tokens",
+    )
+    parser.add_argument(
+        "--ignore-plan",
+        action="store_true",
+        help="start a run even if its roles need more memory than this machine has",
+    )
     parser.add_argument("--log-level", default="INFO", metavar="INFO")
     return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text}: wanted 1 or more")
+    return number
 
 
 def _judge_check(module: str, code: int, errors: str) -> None:

@@ -32,6 +32,12 @@ class LedgerLimits:
     """A sample that ran out of time as often is masked."""
     prompts_low_water: int = 32
     """Ready prompts to keep on hand."""
+    max_refill_groups: int = 0
+    """Groups of equal rewards that may be given up for each batch; 0 is none."""
+    no_resampling_pass_rate: float | None = None
+    """A prompt retires once this share of its group's valid rewards passed; None is never."""
+    pass_reward: float = 1.0
+    """A reward that is at least this passed."""
 
 
 def oldest_admissible_version(limits: LedgerLimits, policy_version: int, in_flight: int) -> int:
@@ -49,6 +55,19 @@ def oldest_admissible_version(limits: LedgerLimits, policy_version: int, in_flig
     """
     batches_ahead = in_flight // limits.groups_per_step
     return max(0, policy_version + batches_ahead - limits.max_off_policy_steps)
+
+
+def training_order(groups: Iterable[Group], policy_version: int) -> list[Group]:
+    """Returns open groups in the order in which they are trained: oldest version first.
+
+    A group that waits for an actor counts as one of `policy_version`.
+    """
+
+    def place(group: Group) -> tuple[int, int]:
+        version = group.oldest_version if group.holder else policy_version
+        return version, group.group_id
+
+    return sorted(groups, key=place)
 
 
 def stale_groups(scored: Iterable[Group], policy_version: int, limits: LedgerLimits) -> list[Group]:
@@ -88,7 +107,7 @@ def choose_batch(
         final: No further group will come: a smaller batch, even an empty one, may go.
     """
     step = limits.groups_per_step
-    in_order = sorted(scored, key=lambda group: (group.oldest_version, group.group_id))
+    in_order = training_order(scored, policy_version)
     if len(in_order) < step and not final:
         return None
     # Scored groups that are left behind are no older than the batch and fit by admission.

@@ -18,11 +18,13 @@ class PromptsAdded:
     """Data: the next prompts of the endless training stream, by their rising index in it."""
 
     group_ids: tuple[int, ...]
+    rows: tuple[int, ...]
+    """The row of the data that each stands for; a retired one is not issued."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptsEnded:
-    """Data: no prompt follows."""
+    """Data: no prompt follows, or none that is not retired."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """All open groups, found by id and by state, and the record of those that are done."""
 
 from collections.abc import Iterable, Mapping
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from learner.ledger.events import Purpose
 from learner.ledger.groups import Group, GroupState
@@ -26,14 +26,17 @@ class GroupTable:
         self._done = DoneGroups(snapshot)
         self._earlier_attempts = dict(snapshot.attempts)
         self.changed = True
-        """A training group moved since somebody set this to False."""
+        """Something happened, since somebody set this to False, that a batch may wait for."""
 
-    def add_prompt(self, group_id: int, group_size: int) -> bool:
-        """Adds a training group; False if it is open or done."""
+    def add_prompt(self, group_id: int, group_size: int, row: int, retired: bool) -> bool:
+        """Adds a training group, done at once if it is retired; False if it was open or done."""
         if not self._done.add(group_id):
             return False
         attempt = self._earlier_attempts.pop(group_id, 1)
-        self.add(Group(group_id, "train", group_size, attempt))
+        if retired:
+            self._done.mark(group_id)
+        else:
+            self.add(Group(group_id, "train", group_size, row=row, attempt=attempt))
         return True
 
     def add(self, group: Group) -> None:
@@ -56,6 +59,17 @@ class GroupTable:
     def of(self, state: GroupState) -> Mapping[int, Group]:
         """Returns the training groups in a state."""
         return self._by_state[state]
+
+    def unfinished(self) -> list[Group]:
+        """Returns the training groups that are leased or scoring."""
+        states = (GroupState.LEASED, GroupState.SCORING)
+        return [group for state in states for group in self._by_state[state].values()]
+
+    def to_be_trained(self) -> list[Group]:
+        """Returns the training groups that are in no batch yet."""
+        states = (GroupState.READY, GroupState.SCORED)
+        rest = [group for state in states for group in self._by_state[state].values()]
+        return rest + self.unfinished()
 
     def in_flight(self) -> int:
         """Returns how many training groups are between their lease and their training."""
@@ -80,6 +94,9 @@ class GroupTable:
 
     def finish(self, group: Group, state: GroupState) -> None:
         """Forgets a group that was trained or dropped, its payload with it."""
+        if group.state is GroupState.READY:
+            self._ready[group.purpose].remove(group.group_id)
+            heapify(self._ready[group.purpose])
         if group.purpose == "train":
             del self._by_state[group.state][group.group_id]
             self._done.mark(group.group_id)
@@ -92,7 +109,7 @@ class GroupTable:
         for group_id in group_ids:
             self.groups.pop(group_id, None)
 
-    def snapshot(self, batch: tuple[int, ...], counts: Mapping[str, int]) -> Snapshot:
+    def snapshot(self, batch: Iterable[int], counts: Mapping[str, int]) -> Snapshot:
         """Returns the state in which the groups of `batch` are done as well."""
         attempts = dict(self._earlier_attempts)
         for state, groups in self._by_state.items():

@@ -46,6 +46,8 @@ class Group:
     group_id: int
     purpose: Purpose
     num_samples: int
+    row: int = -1
+    """Of the data; evaluation groups have none."""
     attempt: int = 1
     """The running attempt; while READY, the next one."""
     state: GroupState = GroupState.READY
@@ -57,6 +59,8 @@ class Group:
     tokens: int = 0
     """The holder's last word on its progress."""
     samples: list[Sample] = field(default_factory=list)
+    rewards_are_equal: bool = False
+    """While SCORED: of the valid samples; also if fewer than two are valid."""
 
     def lease(self, peer: str, policy_version: int) -> None:
         """Starts the attempt at an actor that holds `policy_version`."""
@@ -104,6 +108,14 @@ class Group:
             return "wrong_version"
         return ""
 
+    def score_refusal(self, score: Score) -> str:
+        """Returns why a score of this group cannot be taken; empty if it can."""
+        if score.attempt != self.attempt:
+            return "stale_attempt"
+        if score.sample >= len(self.samples) or self.samples[score.sample].rollout is None:
+            return "unknown_sample"
+        return "" if self.awaits_score(score.sample) else "duplicate"
+
     def awaits_score(self, sample: int) -> bool:
         """True if the sample has a rollout and no score."""
         if sample >= len(self.samples):
@@ -117,6 +129,10 @@ class Group:
     def all_scored(self) -> bool:
         """True if every sample has a terminal score, masked ones included."""
         return bool(self.samples) and all(s.score is not None for s in self.samples)
+
+    def rewards(self) -> list[float | None]:
+        """Returns each sample's reward; None for one that is masked or not scored."""
+        return [s.score.reward if s.score is not None else None for s in self.samples]
 
     def lengths(self) -> tuple[int, ...]:
         """Returns the tokens of each rollout that has arrived."""

@@ -9,7 +9,7 @@ socket, clock nor thread; `now` is any clock that does not go back, in seconds.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from learner.ledger import events as ev
@@ -18,12 +18,16 @@ from learner.ledger.admission import (
     choose_batch,
     oldest_admissible_version,
     stale_groups,
+    training_order,
 )
-from learner.ledger.evaluation_round import EvaluationRound
+from learner.ledger.arrivals import Arrivals
+from learner.ledger.evaluations import Evaluations
 from learner.ledger.group_table import GroupTable
 from learner.ledger.groups import EVALUATION_IDS, Group, GroupState
 from learner.ledger.leases import Leases
 from learner.ledger.peers import Peers
+from learner.ledger.refills import Refills
+from learner.ledger.retirement import Retirement
 from learner.ledger.scoring import Scoring
 from learner.ledger.snapshot import Snapshot
 
@@ -50,13 +54,22 @@ class Ledger:
         self._leases = Leases(limits, self._table, self._peers)
         self._scoring = Scoring(limits, run_epoch, self._table.groups, self._peers)
         self._counts: Counter[str] = Counter(snapshot.counts)
+        self._evaluations = Evaluations(self._table)
+        self._arrivals = Arrivals(
+            limits,
+            run_epoch,
+            self._table,
+            self._leases,
+            self._scoring,
+            self._evaluations,
+            self._counts,
+        )
+        self._refills = Refills(limits.max_refill_groups)
+        self._retirement = Retirement(limits, snapshot)
         self._batch: list[Group] = []
         self._batch_wanted = False
         self._prompts_asked = False
         self._prompts_ended = False
-        self._evaluation: EvaluationRound | None = None
-        self._evaluation_groups: list[int] = []
-        self._next_evaluation_id = EVALUATION_IDS
         self._actions: list[ev.Action] = []
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.PromptsAdded: self._on_prompts_added,
@@ -83,7 +96,13 @@ class Ledger:
         """
         self._actions = actions = []
         self._handlers[type(event)](event, now)
-        self._hand_over()
+        if finished := self._evaluations.pop_finished():
+            self._table.changed = True
+            actions.append(finished)
+        while self._table.changed:
+            self._table.changed = False
+            self._refill()
+            self._hand_over()
         self._grant(now)
         actions += self._scoring.assign(now)
         self._ask_for_prompts()
@@ -101,15 +120,23 @@ class Ledger:
         happened = dict.fromkeys(("trained", "rollouts", "scores", "duplicates", "fenced"), 0)
         return {**happened, **self._counts, **self._table.counts()}
 
+    @property
+    def retired_rows(self) -> Set[int]:
+        """Rows of the data whose prompts are not issued any more."""
+        return self._retirement.rows
+
     # Data.
 
     def _on_prompts_added(self, event: ev.PromptsAdded, now: float) -> None:
         assert not self._prompts_ended, "prompts after the end of prompts"
         self._prompts_asked = False
-        for group_id in event.group_ids:
+        for group_id, row in zip(event.group_ids, event.rows, strict=True):
             assert 0 <= group_id < EVALUATION_IDS, f"group id {group_id} is no training id"
-            if not self._table.add_prompt(group_id, self.limits.group_size):
+            retired = row in self._retirement.rows
+            if not self._table.add_prompt(group_id, self.limits.group_size, row, retired):
                 self._counts["prompts_repeated"] += 1
+            elif retired:
+                self._counts["dropped/retired"] += 1
 
     def _on_prompts_ended(self, event: ev.PromptsEnded, now: float) -> None:
         self._prompts_ended = True
@@ -143,7 +170,7 @@ class Ledger:
             for group_id, _ in sorted(peer.outstanding):
                 self._discard(self._table.groups[group_id], "actor_lost")
         else:
-            self._count_masked(self._scoring.worker_lost(peer.outstanding))
+            self._arrivals.count_masked(self._scoring.worker_lost(peer.outstanding))
 
     def _on_capacity(self, event: ev.CapacityReported, now: float) -> None:
         peer = self._peers.get(event.peer)
@@ -156,12 +183,12 @@ class Ledger:
         peer.policy_version = event.policy_version if known else -1
 
     def _grant(self, now: float) -> None:
-        purpose = "evaluation" if self._evaluation else "train"
+        purpose = "evaluation" if self._evaluations.is_open else "train"
         while lease := self._leases.grant(purpose, self._oldest_admissible_version(), now):
             self._actions.append(lease)
 
     def _oldest_admissible_version(self) -> int:
-        if self._evaluation:
+        if self._evaluations.is_open:
             return self.policy_version  # nothing trains meanwhile, so it is the evaluation's
         return oldest_admissible_version(self.limits, self.policy_version, self._table.in_flight())
 
@@ -189,116 +216,76 @@ class Ledger:
             cancel = ev.CancelLease(group.holder, group.group_id, group.attempt, "deadline")
             self._actions.append(cancel)
             self._discard(group, "deadline")
-        self._count_masked(self._scoring.expire(now))
+        self._arrivals.count_masked(self._scoring.expire(now))
 
     # Rollouts and scores.
 
     def _on_rollout(self, event: ev.RolloutArrived, now: float) -> None:
-        rollout = event.rollout
-        group = self._table.groups.get(rollout.group_id)
-        if rollout.run_epoch != self.run_epoch:
-            reason = "fenced"
-        elif group is None:
-            reason = "unknown_group"
-        elif len(rollout.token_ids) > self.limits.max_completion_tokens:
-            reason = "too_long"
-        else:
-            reason = group.refusal(event.peer, rollout, self.policy_version)
         self._actions.append(
-            ev.AckRollout(
-                event.peer,
-                rollout.group_id,
-                rollout.attempt,
-                rollout.sample,
-                reason in ("", "duplicate"),
-                reason,
-            )
+            self._arrivals.take_rollout(event.peer, event.rollout, self.policy_version, now)
         )
-        if group is None or reason:
-            self._count_refused(reason)
-            return
-        self._counts["rollouts"] += 1
-        group.take(rollout)
-        self._scoring.add(group, rollout.sample)
-        if group.all_arrived():
-            self._leases.end(group)
-            self._table.move(group, GroupState.SCORING)
-        else:
-            self._leases.delivered(group, now)
 
     def _on_score(self, event: ev.ScoreArrived, now: float) -> None:
-        score = event.score
-        group = self._table.groups.get(score.group_id)
-        self._actions.append(ev.AckScore(event.peer, score.group_id, score.attempt, score.sample))
-        if score.run_epoch != self.run_epoch:
-            self._count_refused("fenced")
-        elif group is None:
-            self._count_refused("unknown_group")
-        elif score.attempt != group.attempt:
-            self._count_refused("stale_attempt")
-        elif score.sample >= len(group.samples) or group.samples[score.sample].rollout is None:
-            self._count_refused("unknown_sample")
-        elif not group.awaits_score(score.sample):
-            self._count_refused("duplicate")
-        else:
-            self._counts["scores"] += 1
-            if score.reward is None:
-                self._counts[f"masked/{score.status}"] += 1
-            self._scoring.finish(group, score)
-            self._finish_if_scored(group)
-
-    def _count_refused(self, reason: str) -> None:
-        names = {"duplicate": "duplicates", "fenced": "fenced"}
-        self._counts[names.get(reason, f"rejected/{reason}")] += 1
-
-    def _count_masked(self, masked: Iterable[tuple[Group, str]]) -> None:
-        for group, status in masked:
-            self._counts[f"masked/{status}"] += 1
-            self._finish_if_scored(group)
-
-    def _finish_if_scored(self, group: Group) -> None:
-        if group.state is GroupState.SCORING and group.all_scored():
-            self._table.move(group, GroupState.SCORED)
-            self._settle_evaluation(group, scored=True)
+        self._actions.append(self._arrivals.take_score(event.peer, event.score))
 
     # Training.
 
     def _on_batch_wanted(self, event: ev.BatchWanted, now: float) -> None:
         self._batch_wanted = True
+        self._table.changed = True
+
+    def _refill(self) -> None:
+        if not self._refills.left:
+            return
+        line = training_order(self._table.to_be_trained(), self.policy_version)
+        self._give_up(self._refills.take(line))
+
+    def _give_up(self, groups: Iterable[Group]) -> None:
+        for group in groups:
+            self._drop(group, "zero_advantage")
+            self._retire([group])
+
+    def _retire(self, groups: Iterable[Group]) -> None:
+        if rows := self._retirement.add(groups):
+            for group in list(self._table.of(GroupState.READY).values()):
+                if group.row in rows:
+                    self._drop(group, "retired")
 
     def _hand_over(self) -> None:
-        if not self._batch_wanted or self._batch or self._evaluation:
+        if not self._batch_wanted or self._batch or self._evaluations.is_open:
             return
-        if not self._table.changed:
-            return
-        self._table.changed = False
         scored = self._table.of(GroupState.SCORED)
         for group in stale_groups(scored.values(), self.policy_version, self.limits):
             self._discard(group, "stale")
-        unfinished = [
-            *self._table.of(GroupState.LEASED).values(),
-            *self._table.of(GroupState.SCORING).values(),
-        ]
-        nothing_follows = self._prompts_ended and not self._table.of(GroupState.READY)
-        final = nothing_follows and not unfinished
-        batch = choose_batch(scored.values(), unfinished, self.policy_version, self.limits, final)
+        batch = self._next_batch()
+        while batch and (equal := self._refills.take(batch)):
+            self._give_up(equal)
+            batch = self._next_batch()
         if batch is None:
             return
         for group in batch:
             self._table.move(group, GroupState.HANDED_OVER)
         self._batch = batch
         self._batch_wanted = False
-        ids = tuple(group.group_id for group in batch)
-        self._actions.append(ev.HandOver(ids, self._snapshot(ids)))
+        self._refills.begin()
+        self._actions.append(ev.HandOver(tuple(g.group_id for g in batch), self._snapshot()))
 
-    def _snapshot(self, batch: tuple[int, ...]) -> Snapshot:
-        counts = self._counts + Counter(trained=len(batch))
-        return self._table.snapshot(batch, counts)
+    def _next_batch(self) -> list[Group] | None:
+        unfinished = self._table.unfinished()
+        final = self._prompts_ended and not unfinished and not self._table.of(GroupState.READY)
+        scored = self._table.of(GroupState.SCORED).values()
+        return choose_batch(scored, unfinished, self.policy_version, self.limits, final)
+
+    def _snapshot(self) -> Snapshot:
+        counts = self._counts + Counter(trained=len(self._batch))
+        snapshot = self._table.snapshot((group.group_id for group in self._batch), counts)
+        return self._retirement.put_into(snapshot, self._batch)
 
     def _on_batch_trained(self, event: ev.BatchTrained, now: float) -> None:
         assert self._batch, "a batch was trained that was not handed over"
         self.policy_version += 1
         self._counts["trained"] += len(self._batch)
+        self._retire(self._batch)
         for group in self._batch:
             self._table.finish(group, GroupState.TRAINED)
         self._batch = []
@@ -313,25 +300,7 @@ class Ledger:
 
     def _on_evaluation_started(self, event: ev.EvaluationStarted, now: float) -> None:
         assert not self._batch, "an evaluation starts between batches, or its version would pass"
-        assert self._evaluation is None, "one evaluation at a time"
-        self._table.forget(self._evaluation_groups)
-        self._evaluation_groups = list(event.group_ids)
-        self._evaluation = EvaluationRound(event.group_ids)
-        for group_id in event.group_ids:
-            assert group_id >= self._next_evaluation_id, f"evaluation id {group_id} is not new"
-            self._next_evaluation_id = group_id + 1
-            self._table.add(Group(group_id, "evaluation", event.num_samples))
-        self._close_evaluation()
-
-    def _settle_evaluation(self, group: Group, scored: bool) -> None:
-        if self._evaluation and group.purpose == "evaluation":
-            self._evaluation.settle(group.group_id, scored)
-            self._close_evaluation()
-
-    def _close_evaluation(self) -> None:
-        if self._evaluation and (result := self._evaluation.result()):
-            self._evaluation = None
-            self._actions.append(result)
+        self._evaluations.start(event.group_ids, event.num_samples)
 
     # The end of an attempt, of a group.
 
@@ -346,6 +315,8 @@ class Ledger:
         group.next_attempt()
         if group.attempt > self.limits.max_attempts:
             self._drop(group, "attempts")
+        elif group.row in self._retirement.rows:
+            self._drop(group, "retired")
         else:
             self._table.make_ready(group)
 
@@ -354,4 +325,4 @@ class Ledger:
         prefix = "evaluation/" if group.purpose == "evaluation" else ""
         self._counts[f"{prefix}dropped/{reason}"] += 1
         self._table.finish(group, GroupState.DROPPED)
-        self._settle_evaluation(group, scored=False)
+        self._evaluations.settle(group, scored=False)

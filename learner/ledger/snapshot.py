@@ -24,13 +24,21 @@ class Snapshot:
     """Counters of the run so far."""
     batch_groups: int = 0
     """Groups in the batch that was handed over with this snapshot."""
+    retired: tuple[int, ...] = ()
+    """Rows of the data that are retired, those that the batch retires with them; rising."""
+    retired_by_batch: tuple[int, ...] = ()
+    """Those of them that only the batch retires, rising."""
 
     def with_batch_dropped(self, reason: str) -> "Snapshot":
-        """Returns the snapshot for a batch that was skipped: the same prompts are done."""
+        """Returns the snapshot for a batch that was skipped.
+
+        The same prompts are done; none is retired by it.
+        """
         counts = dict(self.counts)
         counts["trained"] = counts.get("trained", 0) - self.batch_groups
         counts[f"dropped/{reason}"] = counts.get(f"dropped/{reason}", 0) + self.batch_groups
-        return replace(self, counts=counts, batch_groups=0)
+        retired = tuple(sorted(set(self.retired).difference(self.retired_by_batch)))
+        return replace(self, counts=counts, batch_groups=0, retired=retired, retired_by_batch=())
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain data that `from_json` reads back, also after a trip through JSON."""
@@ -40,17 +48,21 @@ class Snapshot:
             "attempts": [list(pair) for pair in self.attempts],
             "counts": dict(self.counts),
             "batch_groups": self.batch_groups,
+            "retired": list(self.retired),
+            "retired_by_batch": list(self.retired_by_batch),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Snapshot":
-        """Returns the snapshot that `to_json` wrote."""
+        """Returns the snapshot that `to_json` wrote; one without retired rows has none."""
         return cls(
             watermark=data["watermark"],
             done=tuple(data["done"]),
             attempts=tuple((group_id, attempt) for group_id, attempt in data["attempts"]),
             counts=dict(data["counts"]),
             batch_groups=data["batch_groups"],
+            retired=tuple(data.get("retired", ())),
+            retired_by_batch=tuple(data.get("retired_by_batch", ())),
         )
 
 

@@ -43,8 +43,7 @@ def save(learner, step=3, watermark=5):
         loop.folder.checkpoints,
         position,
         trainer.policy,
-        trainer.masters,
-        trainer.optimizer,
+        trainer.parameters,
         loop.config,
     )
 
@@ -127,13 +126,17 @@ def test_the_ledgers_limits_are_the_configs(make_config):
                 "max_attempts": 7,
                 "lease_seconds": 11.0,
                 "score_seconds": 13.0,
+                "max_refill_groups": 5,
             },
             generation={"group_size": 3},
+            data={"train": ["x"], "no_resampling_pass_rate": 0.9, "pass_reward": 0.5},
         )
     )
     assert (limits.groups_per_step, limits.group_size) == (4, 3)
     assert (limits.max_off_policy_steps, limits.max_attempts) == (2, 7)
     assert (limits.lease_seconds, limits.score_seconds) == (11.0, 13.0)
+    assert limits.max_refill_groups == 5
+    assert (limits.no_resampling_pass_rate, limits.pass_reward) == (0.9, 0.5)
     assert limits.prompts_low_water == 12  # what admission lets be in flight
 
 

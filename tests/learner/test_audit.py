@@ -265,10 +265,11 @@ def test_more_open_groups_than_can_be_in_flight_are_lost(folder: Folder):
     assert folder.failed() == {LOST_CHECK}
 
 
-def test_a_group_that_used_up_its_attempts_is_not_lost(folder: Folder):
-    ledger = Snapshot(watermark=5, done=(6, 8, 9, 11), counts={"dropped/attempts": 1})
+@pytest.mark.parametrize("reason", ["attempts", "zero_advantage", "retired"])
+def test_a_group_that_was_dropped_alone_is_not_lost(folder: Folder, reason: str):
+    ledger = Snapshot(watermark=5, done=(6, 8, 9, 11), counts={f"dropped/{reason}": 1})
     use_later_groups(folder, 4, ledger)
-    (folder.path / "summary.json").write_text('{"dropped/attempts": 1}')
+    (folder.path / "summary.json").write_text(json.dumps({f"dropped/{reason}": 1}))
     assert folder.failed() == set()
     assert audit(folder.path).figures["groups dropped otherwise"] == 1
 

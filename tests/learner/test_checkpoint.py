@@ -19,7 +19,6 @@ from learner.checkpoint import (
     save_checkpoint,
 )
 from learner.ledger.snapshot import Snapshot
-from learner.optimizer import optimizer_state
 from learner.step import Trainer
 from protocol.errors import CheckpointError
 from protocol.model_folder import model_folder
@@ -34,9 +33,9 @@ SNAPSHOT = Snapshot(
 def train(make_config, make_sample):
     """Makes a trainer of the tiny policy and takes some steps."""
 
-    def make(num_steps=2, tuning="full", **lora):
+    def make(num_steps=2, tuning="full", algorithm="grpo", **lora):
         section = {"tuning": tuning, "lora": lora, "optimizer": {"learning_rate": 0.01}}
-        config = make_config(learner=section)
+        config = make_config(learner=section, algorithm={"name": algorithm})
         trainer = Trainer(load_policy(config), make_algorithm(config.algorithm), config)
         more_steps(trainer, num_steps)
         return trainer, config
@@ -47,7 +46,7 @@ def train(make_config, make_sample):
                 make_sample((7, 8, 16, 9, 20), (10 + step, 11, 5), reward=1.0),
                 make_sample((7, 8, 16, 9, 20), (12, 5), reward=0.0, sample=1),
             ]
-            assert not trainer.step(samples, step).skipped
+            assert not trainer.step(samples, step, step).skipped
 
     return SimpleNamespace(make=make, more_steps=more_steps)
 
@@ -57,8 +56,7 @@ def save(folder, trainer, config, step=2):
         folder,
         Position(step, step, SNAPSHOT),
         trainer.policy,
-        trainer.masters,
-        trainer.optimizer,
+        trainer.parameters,
         config,
     )
 
@@ -89,7 +87,7 @@ def test_a_checkpoints_weights_are_in_the_published_dtype(train, tmp_path):
     arrays = mx.load(str(save(tmp_path, trainer, config) / "model.safetensors"))
     assert isinstance(arrays, dict)
     assert {array.dtype for array in arrays.values()} == {mx.bfloat16}
-    rounded = trainer.masters.rounded()
+    rounded = trainer.parameters.masters.rounded()
     for name, array in rounded.items():
         assert mx.array_equal(arrays[name], array)
 
@@ -108,19 +106,19 @@ def test_a_lora_checkpoint_is_an_adapter_of_its_base(train, tmp_path):
     assert abs(prompt_logits(initial) - ours).max() > 0.1
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_restored_run_goes_on_with_the_same_bits(train, tmp_path, tuning):
-    trainer, config = train.make(tuning=tuning)
+@pytest.mark.parametrize(
+    ("tuning", "algorithm"), [("full", "grpo"), ("lora", "grpo"), ("full", "ppo"), ("lora", "ppo")]
+)
+def test_a_restored_run_goes_on_with_the_same_bits(train, tmp_path, tuning, algorithm):
+    trainer, config = train.make(tuning=tuning, algorithm=algorithm)
     save(tmp_path, trainer, config)
-    fresh, _ = train.make(num_steps=0, tuning=tuning)
-    position = restore_checkpoint(tmp_path, fresh.masters, fresh.optimizer, config)
+    fresh, _ = train.make(num_steps=0, tuning=tuning, algorithm=algorithm)
+    position = restore_checkpoint(tmp_path, fresh.parameters, config)
     assert position == Position(2, 2, SNAPSHOT)
-    assert bits(fresh.masters.arrays) == bits(trainer.masters.arrays)
-    state = optimizer_state(trainer.optimizer)
-    assert bits(optimizer_state(fresh.optimizer)) == bits(state)
+    assert bits(fresh.parameters.state()) == bits(trainer.parameters.state())
     for each in (trainer, fresh):
         train.more_steps(each, 2)
-    assert bits(fresh.masters.arrays) == bits(trainer.masters.arrays)
+    assert bits(fresh.parameters.state()) == bits(trainer.parameters.state())
     np.testing.assert_array_equal(
         prompt_logits(fresh.policy.model), prompt_logits(trainer.policy.model)
     )
@@ -128,9 +126,9 @@ def test_a_restored_run_goes_on_with_the_same_bits(train, tmp_path, tuning):
 
 def test_without_a_checkpoint_there_is_nothing_to_restore(train, tmp_path):
     trainer, config = train.make(num_steps=0)
-    before = bits(trainer.masters.arrays)
-    assert restore_checkpoint(tmp_path, trainer.masters, trainer.optimizer, config) is None
-    assert bits(trainer.masters.arrays) == before
+    before = bits(trainer.parameters.masters.arrays)
+    assert restore_checkpoint(tmp_path, trainer.parameters, config) is None
+    assert bits(trainer.parameters.masters.arrays) == before
 
 
 def cut_arrays(path):
@@ -175,16 +173,16 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_and_the_log_says_so(
     train, tmp_path, caplog, damage
 ):
     trainer, config = train.make()
-    before = bits(trainer.masters.arrays)
+    before = bits(trainer.parameters.masters.arrays)
     save(tmp_path, trainer, config, step=2)
     train.more_steps(trainer, 1)
     damage(save(tmp_path, trainer, config, step=5))
     fresh, _ = train.make(num_steps=0)
     caplog.set_level(logging.WARNING, "learner.checkpoint")
-    position = restore_checkpoint(tmp_path, fresh.masters, fresh.optimizer, config)
+    position = restore_checkpoint(tmp_path, fresh.parameters, config)
     assert position is not None
     assert position.step == 2
-    assert bits(fresh.masters.arrays) == before
+    assert bits(fresh.parameters.masters.arrays) == before
     [message] = [record.getMessage() for record in caplog.records]
     assert "step_000005 is damaged" in message
     assert message.endswith("trying the one before")
@@ -194,7 +192,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_begin_anew_in_silence(tra
     trainer, config = train.make()
     flipped_bits(save(tmp_path, trainer, config, step=2))
     with pytest.raises(CheckpointError, match=r"none of the 1 checkpoints .* is whole"):
-        restore_checkpoint(tmp_path, trainer.masters, trainer.optimizer, config)
+        restore_checkpoint(tmp_path, trainer.parameters, config)
 
 
 def test_a_checkpoint_that_was_being_written_is_no_checkpoint(train, tmp_path, caplog):
@@ -202,7 +200,7 @@ def test_a_checkpoint_that_was_being_written_is_no_checkpoint(train, tmp_path, c
     save(tmp_path, trainer, config, step=2)
     still_temporary(save(tmp_path, trainer, config, step=5))
     caplog.set_level(logging.WARNING, "learner.checkpoint")
-    position = restore_checkpoint(tmp_path, trainer.masters, trainer.optimizer, config)
+    position = restore_checkpoint(tmp_path, trainer.parameters, config)
     assert position is not None
     assert position.step == 2
     assert not caplog.records
@@ -217,7 +215,7 @@ def test_a_checkpoint_can_be_written_again(train, tmp_path):
     arrays = mx.load(str(path / "trainer.safetensors"))
     assert isinstance(arrays, dict)
     name = "model.embed_tokens.weight"
-    assert mx.array_equal(arrays[f"masters/{name}"], trainer.masters.arrays[name])
+    assert mx.array_equal(arrays[f"masters/{name}"], trainer.parameters.masters.arrays[name])
 
 
 def test_a_checkpoint_of_another_tuning_or_model_is_refused(train, tmp_path, make_config):
@@ -225,10 +223,18 @@ def test_a_checkpoint_of_another_tuning_or_model_is_refused(train, tmp_path, mak
     save(tmp_path, trainer, config)
     lora, lora_config = train.make(num_steps=0, tuning="lora")
     with pytest.raises(CheckpointError, match=r"full tuning of builtin:tiny.*for lora tuning"):
-        restore_checkpoint(tmp_path, lora.masters, lora.optimizer, lora_config)
+        restore_checkpoint(tmp_path, lora.parameters, lora_config)
     other = make_config(model={"path": "org/other"})
     with pytest.raises(CheckpointError, match="asks for full tuning of org/other"):
-        restore_checkpoint(tmp_path, trainer.masters, trainer.optimizer, other)
+        restore_checkpoint(tmp_path, trainer.parameters, other)
+
+
+def test_a_checkpoint_of_an_algorithm_of_another_kind_is_refused(train, tmp_path):
+    trainer, config = train.make()
+    save(tmp_path, trainer, config)
+    other, other_config = train.make(num_steps=0, algorithm="ppo")
+    with pytest.raises(CheckpointError, match="checkpoint has no critic, the algorithm has one"):
+        restore_checkpoint(tmp_path, other.parameters, other_config)
 
 
 def test_adapters_of_another_rank_are_refused(train, tmp_path):
@@ -236,7 +242,7 @@ def test_adapters_of_another_rank_are_refused(train, tmp_path):
     save(tmp_path, trainer, config)
     other, other_config = train.make(num_steps=0, tuning="lora", rank=8)
     with pytest.raises(CheckpointError, match="masters do not fit this model"):
-        restore_checkpoint(tmp_path, other.masters, other.optimizer, other_config)
+        restore_checkpoint(tmp_path, other.parameters, other_config)
 
 
 def test_the_files_hold_nothing_but_arrays_and_json(train, tmp_path):

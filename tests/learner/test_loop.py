@@ -13,8 +13,7 @@ import pytest
 from learner.checkpoint import Position
 from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop
-from learner.masters import Masters
-from learner.optimizer import make_optimizer
+from learner.parameters import Parameters
 from learner.run_folder import RunFolder
 from learner.samples import ScoredBatch
 from learner.step import StepResult
@@ -32,8 +31,8 @@ class Script:
         model = nn.Linear(1, 1, bias=False)
         model.weight = mx.zeros((1, 1))
         self.policy = Policy(model, SimpleNamespace(), model_folder, mx.float32, mx.float32)
-        self.masters = Masters(self.policy)
-        self.optimizer = make_optimizer(config.learner.optimizer, self.masters.arrays)
+        self.parameters = Parameters(self.policy, None, config)
+        self.masters = self.parameters.masters
         self._sample = sample
         self._skips = skips
         self._num_batches = num_batches
@@ -64,7 +63,10 @@ class Script:
 
     # The trainer: a step of 1 each time.
 
-    def step(self, samples, step):
+    def logprobs(self, samples, temperature):
+        return [sample.rollout.behaviour_logprobs for sample in samples]
+
+    def step(self, samples, step, policy_version):
         self.log.append(f"step {step}")
         skipped = self._skips.get(step, "")
         if not skipped:
@@ -261,7 +263,7 @@ def test_a_sandbox_that_fails_on_more_than_half_a_percent_stops_the_run(
         for index in range(num_samples)
     ]
     script.next_batch = lambda: ScoredBatch(tuple(samples), Snapshot())
-    script.step = lambda samples, step: StepResult(
+    script.step = lambda samples, step, policy_version: StepResult(
         {"loss": 0.5, "learning_rate": 1e-3},
         np.zeros(len(samples), np.float32),
         tuple(np.full(2, -0.5, np.float32) for _ in samples),

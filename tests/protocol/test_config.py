@@ -1,7 +1,16 @@
 import pytest
 from pydantic import ValidationError
 
-from protocol.config import AlgorithmSection, NetworkSection, RewardConfig, RunConfig, RunSection
+from protocol.config import (
+    AlgorithmSection,
+    GenerationSection,
+    NetworkSection,
+    RewardConfig,
+    RunConfig,
+    RunSection,
+)
+from protocol.config_file import load_config
+from protocol.errors import ConfigError
 
 MINIMAL = {"model": {"path": "m"}, "data": {"train": ["a"]}, "rewards": [{"name": "exact_match"}]}
 
@@ -52,3 +61,26 @@ def test_numbers_that_json_cannot_say_are_refused(value):
 def test_a_config_survives_the_json_of_a_welcome():
     config = RunConfig.model_validate(MINIMAL | {"algorithm": {"name": "ppo", "clip": 0.2}})
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("top_p", 0.9), ("top_k", 50), ("min_p", 0.05), ("repetition_penalty", 1.1), ("top_p", 1.0)],
+)
+def test_sampling_from_less_than_the_policy_is_refused_also_where_the_value_means_off(key, value):
+    with pytest.raises(ValidationError, match=rf"{key} = {value} is refused .* Remove it, and set"):
+        GenerationSection.model_validate({key: value})
+
+
+def test_truncated_sampling_is_refused_in_one_sentence_in_a_file_and_on_the_command_line(tmp_path):
+    minimal = "{model: {path: m}, data: {train: [a]}, rewards: [{name: exact_match}]"
+    plain, truncated = tmp_path / "plain.yaml", tmp_path / "truncated.yaml"
+    plain.write_text(minimal + "}")
+    truncated.write_text(minimal + ", generation: {top_k: 20, temperature: 0.7}}")
+    with pytest.raises(ConfigError, match=r"generation: top_k = 20 is refused .*TRL #7269.*0\.896"):
+        load_config(truncated)
+    with pytest.raises(
+        ConfigError, match=r"generation: top_p = 0\.9 .*set generation\.temperature"
+    ):
+        load_config(plain, ["generation.top_p=0.9"])
+    assert load_config(plain, ["generation.temperature=0.9"]).generation.temperature == 0.9

@@ -1,94 +1,126 @@
 import learner  # noqa: F401 - loads the BLAS before mlx
 
 # isort: split
-import math
-
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from learner.algorithm import BatchRewards, StepTotals, TokenBatch
+from learner.algorithm import BatchRewards, StepTotals, TokenBatch, make_algorithm
 from learner.algorithms.grpo import grpo
-
-TOTALS = StepTotals(num_tokens=3, num_sequences=2, max_completion_tokens=4)
-REWARDS = BatchRewards(
-    rewards_B=(1.0, 5.0, 0.0, None), groups_B=(0, 1, 0, 1), completion_tokens_B=(2, 1, 1, 1)
-)
+from learner.losses.kl import KlPenalty
+from protocol.config import AlgorithmSection
+from protocol.errors import ConfigError
 
 
-def tokens():
-    """Ratios 2, 0.5 (A = +1) and 1, padding (A = -1)."""
-    return TokenBatch(
-        logprobs_BT=mx.array([[math.log(2.0), -math.log(2.0)], [-1.0, 1e4]]),
-        behaviour_logprobs_BT=mx.array([[0.0, 0.0], [-1.0, -1e4]]),
-        advantages=mx.array([1.0, -1.0]),
-        mask_BT=mx.array([[True, True], [True, False]]),
-    )
-
-
-def test_advantages_are_those_of_each_group():
-    # group 0: rewards 1, 0, mean 0.5, std 0.5 -> +-0.5 / 0.500001; group 1 has one valid sample
-    advantages_B = grpo().advantages(REWARDS)
-    np.testing.assert_allclose(advantages_B, [0.999998, 0.0, -0.999998, 0.0], rtol=1e-6)
+def test_advantages_are_those_of_each_group(rewards):
+    # group 0: mean 0.5, std 0.5 -> +-0.5 / 0.500001; group 1 has one valid sample
+    advantages_B = grpo().advantages(rewards)
+    np.testing.assert_allclose(advantages_B, [0.999998, 0, -0.999998, 0, 0, 0], rtol=1e-6)
     assert advantages_B.dtype == np.float32
 
 
-def test_norm_by_std_can_be_left_out():
-    assert grpo(norm_by_std=False).advantages(REWARDS).tolist() == [0.5, 0.0, -0.5, 0.0]
+def test_norm_by_std_can_be_left_out(rewards):
+    advantages_B = grpo(norm_by_std=False).advantages(rewards)
+    assert advantages_B.tolist() == [0.5, 0.0, -0.5, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("knobs", "expected"),
+    ("knobs", "advantage", "expected"),
     [
-        # objectives min(2, 1.2) = 1.2, 0.5, -1: -(1.2 + 0.5 - 1) / 3 tokens
-        ({}, -0.7 / 3),
-        # min(2, 1.28) = 1.28: -(1.28 + 0.5 - 1) / 3
-        ({"clip_high": 0.28}, -0.78 / 3),
-        # means 1.7 / 2 and -1 / 1 over 2 completions: -(0.85 - 1) / 2
-        ({"loss_aggregation": "seq_mean_token_mean"}, 0.075),
-        # sums 1.7 and -1 over 2 completions and 4 tokens: -(1.7 - 1) / 8
-        ({"loss_aggregation": "seq_mean_token_sum_norm"}, -0.7 / 8),
+        # ratios 1.25 and 2.5 are above 1.2; -0.5 / 3 tokens
+        ({}, 1.0, [0, 0, -0.5 / 3]),
+        # 0.5 is below 0.8
+        ({}, -1.0, [1.25 / 3, 2.5 / 3, 0]),
+        ({"clip_high": 0.3}, 1.0, [-1.25 / 3, 0, -0.5 / 3]),
+        ({"clip_low": 0.6}, -1.0, [1.25 / 3, 2.5 / 3, 0.5 / 3]),
+        ({"dual_clip": 2.0}, -1.0, [1.25 / 3, 0, 0]),
+        # one completion of 3 tokens; 4 at most
+        ({"loss_aggregation": "seq_mean_token_mean"}, 1.0, [0, 0, -0.5 / 3]),
+        ({"loss_aggregation": "seq_mean_token_sum_norm"}, 1.0, [0, 0, -0.5 / 4]),
     ],
 )
-def test_the_loss_by_hand(knobs, expected):
-    loss, metrics = grpo(**knobs).loss(tokens(), TOTALS)
-    assert loss.item() == pytest.approx(expected)
-    assert metrics["clip_fraction"].item() == 1.0
+def test_the_gradient_by_hand(gradient, knobs, advantage, expected):
+    np.testing.assert_allclose(gradient(grpo(**knobs), advantage), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_clip_low_bounds_the_ratio_of_a_bad_completion():
-    # A = -1, ratio 0.5: clip at 1 - 0.2 gives -0.8, at 1 - 0.6 it stays free at -0.5
-    bad = TokenBatch(
-        logprobs_BT=mx.array([[-math.log(2.0)]]),
-        behaviour_logprobs_BT=mx.zeros((1, 1)),
-        advantages=mx.array([-1.0]),
-        mask_BT=mx.array([[True]]),
-    )
-    totals = StepTotals(num_tokens=1, num_sequences=1, max_completion_tokens=1)
-    assert grpo().loss(bad, totals)[0].item() == pytest.approx(0.8)
-    assert grpo(clip_low=0.6).loss(bad, totals)[0].item() == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("knobs", "needs_reference", "entropy_teaches", "zero_advantages_teach"),
+    [
+        ({}, False, False, False),
+        ({"kl": KlPenalty(coefficient=0.1)}, True, False, True),
+        ({"entropy_coefficient": 0.01}, False, True, True),
+    ],
+)
+def test_what_is_without_advantage_teaches_only_beside_a_penalty_or_a_bonus(
+    knobs, needs_reference, entropy_teaches, zero_advantages_teach
+):
+    made = grpo(**knobs)
+    assert made.needs_reference == needs_reference
+    assert made.entropy_teaches == entropy_teaches
+    assert made.zero_advantages_teach == zero_advantages_teach
+
+
+def test_nested_parts_are_read_from_a_config(gradient):
+    parameters = {
+        "kl": {"estimator": "k2", "coefficient": 0.1},
+        "off_policy": {"correction": "tis", "tis_clip": 1.5},
+    }
+    made = make_algorithm(AlgorithmSection.model_validate({"name": "grpo", **parameters}))
+    assert made.needs_reference
+    # proximal 0.4, 0.5, 0.4: weights min(2, 1.5), min(2.5, 1.5), 0.5; ratios 0.625, 1, 1
+    # k2 to the reference, here the behaviour policy: 0.1 * log 1.25, log 2.5, log 0.5
+    proximal_BT = mx.log(mx.array([[0.4, 0.5, 0.4, 1.0]]))
+    surrogate = -np.array([1.5 * 0.625, 1.5, 0.5])
+    expected = (surrogate + 0.1 * np.log([1.25, 2.5, 0.5])) / 3
+    got = gradient(made, 1.0, proximal_logprobs_BT=proximal_BT)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kl": {"coefficient": -1.0}}, r"kl\.coefficient = -1\.0"),
+        ({"kl": {"beta": 1.0}}, r"kl\.beta = 1\.0: Extra inputs"),
+        ({"off_policy": {"correction": "vtrace"}}, r"off_policy\.correction = 'vtrace'"),
+        ({"off_policy": {"token_mask_low": 9.0}}, "token_mask_low 9.0 is above token_mask_high"),
+        ({"dual_clip": 1.0}, "dual_clip = 1.0"),
+        ({"clip_high": float("inf")}, "clip_high = inf"),
+    ],
+)
+def test_a_bad_value_in_a_nested_part_is_refused_by_its_place(parameters, message):
+    section = AlgorithmSection.model_validate({"name": "grpo", **parameters})
+    with pytest.raises(ConfigError, match=message):
+        make_algorithm(section)
 
 
 def test_a_few_steps_on_a_bandit_raise_the_probability_of_the_rewarded_arm():
     # 3 arms, reward 1 for arm 2: the whole algorithm in miniature, on-policy
     logits_V, parts = mx.zeros(3), grpo()
     arms_B = np.array([0, 1, 2, 2, 1, 0, 2, 1])
-    rewards_B = tuple(float(arm == 2) for arm in arms_B)
-    batch = BatchRewards(rewards_B=rewards_B, groups_B=(0,) * 8, completion_tokens_B=(1,) * 8)
+    batch = BatchRewards(
+        rewards_B=tuple(float(arm == 2) for arm in arms_B),
+        groups_B=(0,) * 8,
+        completion_tokens_B=(1,) * 8,
+        max_completion_tokens=1,
+    )
     advantages_B = mx.array(parts.advantages(batch))
     totals = StepTotals(num_tokens=8, num_sequences=8, max_completion_tokens=1)
 
+    def logprobs(logits_V):
+        return (logits_V - mx.logsumexp(logits_V))[mx.array(arms_B)][:, None]
+
     def loss(logits_V, behaviour_BT):
-        logprobs_BT = (logits_V - mx.logsumexp(logits_V))[mx.array(arms_B)][:, None]
-        microbatch = TokenBatch(
-            logprobs_BT=logprobs_BT,
-            behaviour_logprobs_BT=logprobs_BT if behaviour_BT is None else behaviour_BT,
+        tokens = TokenBatch(
+            logprobs_BT=logprobs(logits_V),
+            behaviour_logprobs_BT=behaviour_BT,
+            proximal_logprobs_BT=behaviour_BT,
+            entropy_BT=mx.zeros((8, 1)),
+            staleness_BT=mx.zeros((8, 1)),
             advantages=advantages_B,
             mask_BT=mx.ones((8, 1), dtype=mx.bool_),
         )
-        return parts.loss(microbatch, totals)[0]
+        return parts.loss(tokens, totals)[0]
 
     for _ in range(5):
-        behaviour_BT = (logits_V - mx.logsumexp(logits_V))[mx.array(arms_B)][:, None]
-        logits_V = logits_V - mx.grad(loss)(logits_V, behaviour_BT)
+        logits_V = logits_V - mx.grad(loss)(logits_V, logprobs(logits_V))
     assert float(mx.softmax(logits_V)[2]) > 0.7

@@ -232,7 +232,7 @@ class Peer:
 class Run:
     """An exchange that was started, and the training thread's calls to it."""
 
-    def __init__(self, config, heldout=2, epochs=None, welcome=None):
+    def __init__(self, config, heldout=2, epochs=None, pass_rate=None):
         self.transport = FakeTransport()
         self.metrics = Metrics()
         section = config.learner
@@ -241,6 +241,7 @@ class Run:
             group_size=GROUP_SIZE,
             max_off_policy_steps=section.max_off_policy_steps,
             prompts_low_water=4,
+            no_resampling_pass_rate=pass_rate,
         )
         train = [
             TokenizedPrompt(Row(f"t:{i}", f"t {i}", {"answer": str(i)}), (i,)) for i in range(6)

@@ -1,5 +1,7 @@
 """How waiting ends: the watchdog, a failure of the exchange thread, the end of the run."""
 
+import logging
+
 import pytest
 
 from protocol.errors import RunStopped
@@ -128,3 +130,28 @@ def test_a_mistake_of_the_training_thread_is_told_to_it(start):
     run.publish(trained=True)  # there is no batch in hand
     with pytest.raises(RunStopped, match="AssertionError: a batch was trained"):
         run.call(run.exchange.counts).result(DEADLINE_SECONDS)
+
+
+def test_the_data_ends_once_every_prompt_is_retired(start, caplog):
+    caplog.set_level(logging.INFO)
+    run = start(learner={"groups_per_step": 3, "max_off_policy_steps": 0}, pass_rate=0.5)
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    seen = set()
+    for version in (1, 2):  # six prompts, an endless stream; one of two samples passes
+        batch = run.call(run.exchange.next_batch)
+        for lease in actor.leases(3):
+            actor.complete(lease)
+        for task in worker.tasks(3 * GROUP_SIZE):
+            worker.score(task)
+        seen |= {sample.prompt_id for sample in batch.result(DEADLINE_SECONDS).samples}
+        run.publish(b"better", trained=True)
+        run.transport.settle()
+        actor.version = version
+        actor.beat()
+    assert seen == {f"t:{i}" for i in range(6)}
+    assert run.call(run.exchange.next_batch).result(DEADLINE_SECONDS).samples == ()
+    assert "every prompt is retired" in caplog.text
+    counts = run.exchange.counts()
+    assert (counts["trained"], counts["ready"]) == (6, 0)
+    assert counts["dropped/retired"] % 6 == 0  # whole epochs

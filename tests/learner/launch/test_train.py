@@ -193,6 +193,49 @@ def test_bad_input_is_one_sentence_and_code_2(run: Run, arguments: list[str], wo
     assert_refused(run(*arguments), *words)
 
 
+def claim_a_huge_model(folder: Path) -> Path:
+    """A folder that claims 70 billion numbers, without one of them."""
+    folder.mkdir()
+    sizes = {
+        "hidden_size": 8192,
+        "num_hidden_layers": 1,
+        "intermediate_size": 28672,
+        "num_attention_heads": 64,
+        "vocab_size": 128256,
+    }
+    (folder / "config.json").write_text(json.dumps(sizes))
+    shape = [70_000_000, 1000]
+    tensor = {"dtype": "BF16", "shape": shape, "data_offsets": [0, 140_000_000_000]}
+    header = json.dumps({"model.layers.0.mlp.up_proj.weight": tensor}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_starts(run: Run, config: Path):
+    model = f"model.path={claim_a_huge_model(config.parent / 'huge')}"
+    assert_refused(run("--set", model), "this run needs about", "--ignore-plan")
+    assert not (config.parent / "environment.json").exists()
+    assert_refused(run("--set", model, "--dry-run"), "this run needs about")
+
+
+def test_a_run_that_cannot_fit_starts_if_told_so(run: Run, config: Path):
+    model = f"model.path={claim_a_huge_model(config.parent / 'huge')}"
+    done = run("--set", model, "--ignore-plan")
+    assert done.returncode == 0, done.stderr
+    assert "this run needs about" in done.stderr
+
+
+def test_a_model_whose_shape_cannot_be_read_is_no_reason_to_refuse(run: Run, config: Path):
+    folder = claim_a_huge_model(config.parent / "huge")
+    (folder / "model.safetensors").write_bytes(b"no header")
+    assert run("--set", f"model.path={folder}").returncode == 0
+
+
+@pytest.mark.parametrize("number", ["0", "many"])
+def test_an_expected_length_is_a_number_above_0(run: Run, number: str):
+    assert_refused(run("--plan", "--plan-completion-tokens", number), "--plan-completion-tokens")
+
+
 @pytest.mark.parametrize("offset", [0, 3])
 def test_an_occupied_port_is_named(offset: int):
     first = free_ports()

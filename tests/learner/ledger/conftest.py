@@ -1,26 +1,35 @@
-"""The shadow ledger: a second, slow account of every group, kept from events and actions alone."""
+"""The shadow ledger: a second, slow account of every group, kept from events and actions alone.
+
+And the story, for histories by hand of groups with rewards.
+"""
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from learner.ledger import events as ev
+from learner.ledger.admission import LedgerLimits
 from learner.ledger.groups import EVALUATION_IDS
+from learner.ledger.ledger import Ledger
+from protocol.messages import Rollout, Score
 
 
 @dataclass
 class ShadowGroup:
     size: int
     attempt: int = 1
+    row: int = -1
     holder: str = ""
     version: int = -1
     deadline: float = 0.0
     tokens: int = 0
     rollouts: dict = field(default_factory=dict)
     """sample -> rollout"""
-    scored: set = field(default_factory=set)
+    scored: dict = field(default_factory=dict)
+    """sample -> reward"""
     assigned: dict = field(default_factory=dict)
     """sample -> (worker, deadline)"""
     late: Counter = field(default_factory=Counter)
@@ -44,6 +53,15 @@ class ShadowGroup:
             return self.version
         return min(version for r in self.rollouts.values() for version, _ in r.policy_versions)
 
+    @property
+    def valid(self):
+        return [reward for reward in self.scored.values() if reward is not None]
+
+    @property
+    def dull(self):
+        """Scored, and nothing is learned from it."""
+        return self.state == "scored" and len(set(self.valid)) < 2
+
 
 def method(prefix, message):
     """PromptsAdded -> on_prompts_added"""
@@ -63,11 +81,10 @@ class Shadow:
         self.counts = Counter(snapshot.counts)
         self.wanted = self.asked = self.ended = False
         self.batch = ()
+        self.retired = set(snapshot.retired)
+        self.refills_left = limits.max_refill_groups
         self.expected = []
         """What the event must be answered with, before anything else."""
-
-    def outcomes(self):
-        return dict(self.done)
 
     def find(self, group_id):
         return self.groups.get(group_id) or self.evaluation.get(group_id)
@@ -96,15 +113,19 @@ class Shadow:
 
     def begin(self, event, now):
         self.now, self.event, self.expected = now, event, []
+        self.refused_batch = ()
+        """The last one that would have been handed over, but for groups that are given up."""
         getattr(self, method("on", event))(event)
 
     def on_prompts_added(self, event):
         self.asked = False
-        for i in event.group_ids:
+        for i, row in zip(event.group_ids, event.rows, strict=True):
             if i in self.done or i in self.groups:
                 self.counts["prompts_repeated"] += 1
+            elif row in self.retired:
+                self.end(i, "dropped/retired")
             else:
-                self.groups[i] = ShadowGroup(self.limits.group_size, self.attempts.get(i, 1))
+                self.groups[i] = ShadowGroup(self.limits.group_size, self.attempts.get(i, 1), row)
 
     def on_prompts_ended(self, event):
         self.ended = True
@@ -125,7 +146,7 @@ class Shadow:
                     del g.assigned[sample]
                     g.lost[sample] += 1
                     if g.lost[sample] >= self.limits.max_attempts:
-                        g.scored.add(sample)
+                        g.scored[sample] = None
                         self.counts["masked/reward_worker_lost"] += 1
 
     def on_capacity_reported(self, event):
@@ -160,7 +181,7 @@ class Shadow:
                     g.late[sample] += 1
                     g.late_worker[sample] = worker
                     if g.late[sample] == self.limits.max_score_attempts and not self.expiring(g):
-                        g.scored.add(sample)
+                        g.scored[sample] = None
                         self.counts["masked/reward_timeout"] += 1
         due = [(i, g) for i, g in self.groups.items() if self.expiring(g)]
         due += [(i, g) for i, g in self.evaluation.items() if self.expiring(g)]
@@ -176,17 +197,24 @@ class Shadow:
         prefix = "evaluation/" if group_id >= EVALUATION_IDS else ""
         self.counts[f"{prefix}discarded/{reason}"] += 1
         self.expected.append(ev.AttemptDiscarded(group_id, g.attempt, reason, lengths, detail))
-        fresh = ShadowGroup(g.size, g.attempt + 1)
-        if fresh.attempt <= self.limits.max_attempts:
+        fresh = ShadowGroup(g.size, g.attempt + 1, g.row)
+        if fresh.attempt <= self.limits.max_attempts and fresh.row not in self.retired:
             (self.evaluation if prefix else self.groups)[group_id] = fresh
             return
-        self.counts[f"{prefix}dropped/attempts"] += 1
-        self.expected.append(ev.GroupDropped(group_id, "attempts"))
+        why = "attempts" if fresh.attempt > self.limits.max_attempts else "retired"
+        self.expected.append(ev.GroupDropped(group_id, why))
         if prefix:
+            self.counts[f"{prefix}dropped/{why}"] += 1
             del self.evaluation[group_id]
         else:
-            del self.groups[group_id]
-            self.done[group_id] = "dropped/attempts"
+            self.end(group_id, f"dropped/{why}")
+
+    def end(self, group_id, outcome):
+        """A training prompt is done."""
+        assert group_id not in self.done, "trained or dropped twice"
+        self.done[group_id] = outcome
+        self.counts[outcome] += 1
+        self.groups.pop(group_id, None)
 
     def on_rollout_arrived(self, event):
         r, g = event.rollout, self.find(event.rollout.group_id)
@@ -238,7 +266,7 @@ class Shadow:
             self.count_answer("", "scores")
             if s.reward is None:
                 self.counts[f"masked/{s.status}"] += 1
-            g.scored.add(s.sample)
+            g.scored[s.sample] = s.reward
             g.assigned.pop(s.sample, None)
 
     def count_answer(self, reason, taken):
@@ -250,6 +278,7 @@ class Shadow:
 
     def on_batch_trained(self, event):
         self.version += 1
+        self.retired |= self.easy_rows(self.batch)
         self.end_batch("trained")
 
     def on_batch_skipped(self, event):
@@ -258,11 +287,18 @@ class Shadow:
 
     def end_batch(self, outcome):
         for i in self.batch:
-            assert i not in self.done, "trained or dropped twice"
-            self.done[i] = outcome
-            self.counts[outcome] += 1
-            del self.groups[i]
+            self.end(i, outcome)
         self.batch = ()
+
+    def easy_rows(self, group_ids):
+        """Rows that retire with these groups."""
+        rate, groups = self.limits.no_resampling_pass_rate, [self.groups[i] for i in group_ids]
+        passed = {i: [r >= self.limits.pass_reward for r in g.valid] for i, g in enumerate(groups)}
+        return {
+            groups[i].row
+            for i, flags in passed.items()
+            if rate is not None and flags and flags.count(True) >= rate * len(flags)
+        }
 
     def on_evaluation_started(self, event):
         self.evaluation = {i: ShadowGroup(event.num_samples) for i in event.group_ids}
@@ -319,6 +355,32 @@ class Shadow:
         assert action.peer != g.late_worker.get(sample) or len(room) == 1
         g.assigned[sample] = (action.peer, self.now + self.limits.score_seconds)
 
+    def refillable(self, group_id):
+        """Must this group be given up, if nothing is handed over?"""
+        line = sorted(
+            (g.floor if g.holder else self.version, i, g.dull or g.state != "scored")
+            for i, g in self.groups.items()
+            if not g.in_batch
+        )
+        may_come_to_it = [i for _, i, counts in line if counts]
+        return group_id in may_come_to_it[: self.refills_left] and self.groups[group_id].dull
+
+    def check_group_dropped(self, action, ledger):
+        g = self.groups[action.group_id]
+        if action.reason == "retired":
+            assert g.state == "ready" and g.row in self.retired
+            self.end(action.group_id, "dropped/retired")
+            return
+        assert action.reason == "zero_advantage"
+        assert self.refills_left and g.dull
+        if not self.refillable(action.group_id):
+            self.refused_batch = self.next_batch() or self.refused_batch
+            rest = [i for i in self.refused_batch if i in self.groups and self.groups[i].dull]
+            assert rest[0] == action.group_id
+        self.refills_left -= 1
+        self.retired |= self.easy_rows([action.group_id])
+        self.end(action.group_id, "dropped/zero_advantage")
+
     def next_batch(self):
         """The batch that must be handed over now, or None."""
         step, lead = self.limits.groups_per_step, self.limits.max_off_policy_steps
@@ -339,6 +401,7 @@ class Shadow:
 
     def check_hand_over(self, action, ledger):
         assert action.group_ids == self.next_batch()
+        assert not self.refills_left or not any(self.groups[i].dull for i in action.group_ids)
         for i in action.group_ids:
             staleness = self.version - self.groups[i].floor
             assert 0 <= staleness <= self.limits.max_off_policy_steps
@@ -349,7 +412,10 @@ class Shadow:
             assert all(s.score is not None for s in taken.samples)
             self.groups[i].in_batch = True
         self.batch, self.wanted = action.group_ids, False
+        self.refills_left = self.limits.max_refill_groups
+        self.at_hand_over = dict(self.done), set(self.retired)
         snapshot = action.snapshot
+        assert snapshot.retired == tuple(sorted(self.retired | self.easy_rows(self.batch)))
         done = {*self.done, *action.group_ids}
         opened = {i: g.attempt for i, g in self.groups.items() if i not in done}
         assert all(i >= snapshot.watermark and i not in snapshot.done for i in opened)
@@ -384,6 +450,8 @@ class Shadow:
         assert not waiting or not self.room("reward_worker")
         batch = self.next_batch()
         assert batch is None
+        assert not any(self.refillable(i) for i, g in self.groups.items() if g.dull)
+        assert not any(g.row in self.retired for g in self.in_state("ready").values())
         assert not self.should_ask()
         if self.evaluation_open:
             assert any(g.state != "scored" for g in self.evaluation.values())
@@ -403,3 +471,85 @@ class Shadow:
 @pytest.fixture
 def shadow_type():
     return Shadow
+
+
+class Story:
+    """A ledger whose one actor and one worker hold anything; short words for what happens."""
+
+    def __init__(self, snapshot=None, version=0, **limits):
+        defaults = {"groups_per_step": 2, "group_size": 2, "max_off_policy_steps": 0}
+        self.limits = LedgerLimits(**(defaults | {"prompts_low_water": 1} | limits))
+        self.ledger = Ledger(self.limits, 1, version, snapshot)
+        self(ev.PeerJoined("a", "actor"))
+        self(ev.PeerJoined("w", "reward_worker"))
+        for peer in ("a", "w"):
+            self(ev.CapacityReported(peer, 999, version))
+
+    def __call__(self, event):
+        return self.ledger.apply(event, 0.0)
+
+    def prompts(self, *group_ids, num_rows=1000):
+        """Prompts of which one every `num_rows` is of the same row; returns what is granted."""
+        rows = tuple(group_id % num_rows for group_id in group_ids)
+        return self.granted(self(ev.PromptsAdded(group_ids, rows)))
+
+    def finish(self, group_id, *rewards):
+        """All rollouts and scores of a group; returns what came of the last score."""
+        group, actions = self.ledger.group(group_id), []
+        assert group is not None and group.holder
+        facts = {"run_epoch": 1, "group_id": group_id, "attempt": group.attempt}
+        version = group.lease_version
+        for sample, reward in enumerate(rewards):
+            rollout = Rollout.model_construct(
+                **facts,
+                sample=sample,
+                token_ids=np.zeros(2, np.int32),
+                policy_versions=((version, 2),),
+            )
+            score = Score.model_construct(
+                **facts,
+                sample=sample,
+                reward=reward,
+                rewards=(),
+                status="ok" if reward is not None else "reward_error",
+            )
+            self(ev.RolloutArrived("a", rollout))
+            actions = self(ev.ScoreArrived("w", score))
+        return actions
+
+    def want(self):
+        return self(ev.BatchWanted())
+
+    def train(self):
+        """Trains the batch in hand, and the actor fetches what comes of it."""
+        actions = self(ev.BatchTrained())
+        return actions + self(ev.CapacityReported("a", 999, self.ledger.policy_version))
+
+    def count(self, name):
+        return self.ledger.counts().get(name, 0)
+
+    def state(self, group_id):
+        group = self.ledger.group(group_id)
+        return group and group.state.value
+
+    @staticmethod
+    def granted(actions):
+        return [action.group_id for action in actions if isinstance(action, ev.GrantLease)]
+
+    @staticmethod
+    def dropped(actions):
+        return [(a.group_id, a.reason) for a in actions if isinstance(a, ev.GroupDropped)]
+
+    @staticmethod
+    def handed_over(actions):
+        return [action.group_ids for action in actions if isinstance(action, ev.HandOver)]
+
+    @staticmethod
+    def snapshot(actions):
+        (hand_over,) = [action for action in actions if isinstance(action, ev.HandOver)]
+        return hand_over.snapshot
+
+
+@pytest.fixture
+def story():
+    return Story

@@ -59,8 +59,8 @@ class History:
     def __call__(self, event):
         return self.ledger.apply(event, self.now)
 
-    def prompts(self, *group_ids):
-        return self(ev.PromptsAdded(group_ids))
+    def prompts(self, *group_ids, rows=None):
+        return self(ev.PromptsAdded(group_ids, rows or group_ids))
 
     def actor(self, name="a", capacity=100, version=0):
         self(ev.PeerJoined(name, "actor"))
@@ -649,7 +649,7 @@ def test_prompts_are_asked_for_below_the_low_water_mark_and_once():
     assert history(ev.Ticked()) == []
     assert history.prompts(0, 1) == []
     history.actor(capacity=1)
-    assert only(ev.NeedPrompts, history(ev.PromptsAdded((2,)))) == []
+    assert only(ev.NeedPrompts, history.prompts(2)) == []
     assert only(ev.NeedPrompts, history(ev.CapacityReported("a", 2, 0))) == [ev.NeedPrompts(2)]
     assert history(ev.PromptsEnded()) == []
     assert history.tick(LEASE)[-1] != ev.NeedPrompts(2)

@@ -7,7 +7,8 @@ action, and that nothing is left undone. LEDGER_EVENTS sets the number of events
 import json
 import os
 import random
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 
@@ -72,7 +73,7 @@ class FakePeer:
 
 
 class World:
-    def __init__(self, seed, shadow_type):
+    def __init__(self, seed, shadow_type, **limits):
         self.rng = rng = random.Random(seed)
         self.shadow_type = shadow_type
         self.limits = LedgerLimits(
@@ -84,7 +85,12 @@ class World:
             score_seconds=6.0,
             max_score_attempts=rng.randint(1, 3),
             prompts_low_water=rng.randint(1, 6),
+            max_refill_groups=rng.choice([0, 1, 3, 20]),
+            no_resampling_pass_rate=rng.choice([None, 0.5, 1.0]),
         )
+        self.limits = replace(self.limits, **limits)
+        self.num_rows = rng.choice([7, 60, 1000])
+        """Of the data; every fifth is never passed and every fifth always."""
         self.fault = rng.choice([0.0, 0.02, 0.1])
         self.faulty = True
         self.now = 0.0
@@ -97,7 +103,7 @@ class World:
         self.evaluation_ids = count(EVALUATION_IDS)
         self.finished = False
         self.epoch = 0
-        self.checkpoint = (Snapshot(), 0, {})
+        self.checkpoint = (Snapshot(), 0, {}, set())
         self.peers = {}
         self.start_learner()
         for role in ["actor"] * rng.randint(1, 5) + ["reward_worker"] * rng.randint(1, 4):
@@ -138,7 +144,8 @@ class World:
     def act(self, action):
         epoch = self.epoch
         if isinstance(action, ev.HandOver):
-            self.later(self.rng.uniform(0, 2), self.train, epoch, action, self.shadow.outcomes())
+            kept = self.shadow.at_hand_over
+            self.later(self.rng.uniform(0, 2), self.train, epoch, action, *kept)
         elif isinstance(action, ev.NeedPrompts):
             self.later(self.rng.uniform(0, 1), self.add_prompts, epoch, action.count)
         elif isinstance(action, ev.EvaluationFinished):
@@ -149,7 +156,8 @@ class World:
     # The learner's side.
 
     def start_learner(self):
-        snapshot, version, outcomes = self.checkpoint
+        snapshot, version, outcomes, retired = self.checkpoint
+        assert set(snapshot.retired) == retired
         self.epoch += 1
         self.ledger = Ledger(self.limits, self.epoch, version, snapshot)
         self.shadow = self.shadow_type(self.limits, self.epoch, version, outcomes, snapshot)
@@ -170,18 +178,28 @@ class World:
             return
         if not self.faulty:
             self.stream_ended = True
-        while not self.stream_ended and len(self.stream) < self.position + number:
-            last = self.stream[-1] if self.stream else -1
-            self.stream.append(last + self.rng.choice([1, 1, 1, 3]))
-        added = self.stream[self.position : self.position + number]
-        self.position += len(added)
-        self.apply(ev.PromptsAdded(tuple(added)) if added else ev.PromptsEnded())
+        retired, first = self.ledger.retired_rows, self.position
+        all_retired = len(retired) == self.num_rows
+        while number and not (all_retired and self.row_at(self.position) == 0):
+            if self.position == len(self.stream):
+                if self.stream_ended:
+                    break
+                last = self.stream[-1] if self.stream else -1
+                self.stream.append(last + self.rng.choice([1, 1, 1, 3]))
+            number -= self.row_at(self.position) not in retired
+            self.position += 1
+        added = tuple(self.stream[first : self.position])
+        rows = tuple(map(self.row_at, range(first, self.position)))
+        self.apply(ev.PromptsAdded(added, rows) if added else ev.PromptsEnded())
+
+    def row_at(self, position):
+        return position % self.num_rows
 
     def want_batch(self, epoch):
         if epoch == self.epoch:
             self.apply(ev.BatchWanted())
 
-    def train(self, epoch, hand_over, outcomes):
+    def train(self, epoch, hand_over, outcomes, retired):
         if epoch != self.epoch:
             return
         if not hand_over.group_ids:
@@ -194,13 +212,15 @@ class World:
         skipped = self.chance(2.0)
         if skipped:
             snapshot = snapshot.with_batch_dropped("non_finite")
+        else:
+            retired |= self.shadow.easy_rows(hand_over.group_ids)
         self.apply(ev.BatchSkipped("non_finite") if skipped else ev.BatchTrained())
         outcome = "dropped/non_finite" if skipped else "trained"
         outcomes = outcomes | dict.fromkeys(hand_over.group_ids, outcome)
         if self.rng.random() < 0.5:
             restored = Snapshot.from_json(json.loads(json.dumps(snapshot.to_json())))
             assert restored == snapshot
-            self.checkpoint = (restored, self.ledger.policy_version, outcomes)
+            self.checkpoint = (restored, self.ledger.policy_version, outcomes, retired)
         for peer in self.peers.values():
             self.later(self.rng.expovariate(0.7), self.fetch, peer)
         if not early and self.rng.random() < 0.1:
@@ -299,9 +319,13 @@ class World:
     def score(self, epoch, peer, task):
         if peer.alive:
             key = (task.group_id, task.attempt, task.sample)
-            reward = None if self.chance() else self.rng.random()
+            row = bisect_left(self.stream, task.group_id) % self.num_rows
+            reward = None if self.chance() else float(self.passes(row))
             peer.unacked[key] = event = ev.ScoreArrived(peer.name, make_score(epoch, *key, reward))
             self.to_ledger(event)
+
+    def passes(self, row):
+        return self.rng.random() < row % 5 / 4
 
     # What goes wrong.
 
@@ -352,17 +376,28 @@ class World:
 def test_every_prompt_ends_exactly_once_whatever_fails(seed, shadow_type):
     world = World(seed, shadow_type)
     world.run()
-    outcomes = world.shadow.outcomes()
-    assert sorted(outcomes) == world.stream
+    outcomes = world.shadow.done
+    assert sorted(outcomes) == world.stream[: world.position]
     counts = world.ledger.counts()
     for name in set(outcomes.values()):
         assert counts[name] == sum(outcome == name for outcome in outcomes.values())
     assert sum(counts[s] for s in ("ready", "leased", "scoring", "scored", "handed_over")) == 0
 
 
+def test_a_run_whose_every_prompt_retires_ends_with_its_epoch(shadow_type):
+    world = World(6, shadow_type, no_resampling_pass_rate=1.0)
+    world.num_rows = 7
+    world.passes = lambda row: True
+    world.run()
+    assert world.ledger.retired_rows == set(range(7))
+    assert sorted(world.shadow.done) == world.stream[: world.position]
+    assert world.position % 7 == 0
+    assert not world.stream_ended
+
+
 def test_without_faults_every_prompt_is_trained_and_nothing_is_discarded(shadow_type):
-    world = World(5, shadow_type)
+    world = World(5, shadow_type, max_refill_groups=0, no_resampling_pass_rate=None)
     world.fault = 0.0
     world.run()
-    assert set(world.shadow.outcomes().values()) == {"trained"}
+    assert set(world.shadow.done.values()) == {"trained"}
     assert not [name for name in world.ledger.counts() if "discarded" in name or "dropped" in name]

@@ -13,6 +13,23 @@ ROUNDING = 1e-9
 rewards differ in their last bits, and Adam would scale that noise up to full steps."""
 
 
+def equal_rewards(rewards_G: Sequence[float | None]) -> bool:
+    """Whether a group's rewards say nothing about which of its samples is better.
+
+        max(r) - min(r) <= ROUNDING * max(|r|)
+
+    Args:
+        rewards_G: one group's rewards; None masks the sample, which then does not count.
+
+    Returns:
+        Also True if fewer than two samples are valid: the group's advantages are all 0.
+    """
+    rewards = [reward for reward in rewards_G if reward is not None]
+    if len(rewards) < 2:
+        return True
+    return max(rewards) - min(rewards) <= ROUNDING * max(abs(reward) for reward in rewards)
+
+
 def group_advantages(
     rewards_G: Sequence[float | None], *, norm_by_std: bool = True, eps: float = 1e-6
 ) -> NDArray[np.float32]:
@@ -37,15 +54,38 @@ def group_advantages(
         sample's, which makes advantages smaller by sqrt(1 - 1/G). Masked samples and exact zeros
         for equal rewards are ours.
     """
-    valid_G = np.array([reward is not None for reward in rewards_G], dtype=bool)
-    rewards = np.array([reward for reward in rewards_G if reward is not None], dtype=np.float64)
     advantages_G = np.zeros(len(rewards_G), dtype=np.float32)
-    if len(rewards) < 2 or np.ptp(rewards) <= ROUNDING * np.abs(rewards).max():
+    if equal_rewards(rewards_G):
         return advantages_G
+    valid_G, rewards = _valid(rewards_G)
     advantages = rewards - rewards.mean()
     if norm_by_std:
         advantages /= rewards.std() + eps
     advantages_G[valid_G] = advantages
+    return advantages_G
+
+
+def leave_one_out(rewards_G: Sequence[float | None]) -> NDArray[np.float32]:
+    """Advantage of each sample over the others of its group.
+
+        A_i = r_i - mean of the other r  =  n / (n - 1) * (r_i - mean(r)),  n valid samples
+
+    Args:
+        rewards_G: one group's rewards; None masks the sample, which then is no one's baseline.
+
+    Returns:
+        [G]; 0 for masked samples, and for the whole group if fewer than two samples are valid or
+        all valid rewards are equal.
+
+    Source:
+        RLOO, arXiv 2402.14740: without its own reward a sample's baseline is unbiased.
+        Masked samples and exact zeros for equal rewards are ours.
+    """
+    advantages_G = np.zeros(len(rewards_G), dtype=np.float32)
+    if equal_rewards(rewards_G):
+        return advantages_G
+    valid_G, rewards = _valid(rewards_G)
+    advantages_G[valid_G] = (rewards - rewards.mean()) * len(rewards) / (len(rewards) - 1)
     return advantages_G
 
 
@@ -70,3 +110,10 @@ def per_group(
         members = np.flatnonzero(ids_B == group).tolist()
         advantages_B[members] = estimator([rewards_B[member] for member in members])
     return advantages_B
+
+
+def _valid(rewards_G: Sequence[float | None]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which samples are not masked, and their rewards."""
+    valid_G = np.array([reward is not None for reward in rewards_G], dtype=bool)
+    rewards = np.array([reward for reward in rewards_G if reward is not None], dtype=np.float64)
+    return valid_G, rewards
