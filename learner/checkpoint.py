@@ -85,9 +85,15 @@ def prune_checkpoints(newest: Path, keep_last: int) -> None:
 
     A damaged one of a later step, which the run could not resume from, takes no other's place.
     """
-    upto = (path for path in newest.parent.glob("step_*") if path.name <= newest.name)
-    for path in sorted(upto)[:-keep_last]:
+    upto = [path for path in newest.parent.glob("step_*") if step_of(path) <= step_of(newest)]
+    for path in sorted(upto, key=step_of)[:-keep_last]:
         shutil.rmtree(path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint's folder is named after; -1 for a folder named otherwise."""
+    digits = checkpoint.name.removeprefix("step_")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def restore_checkpoint(folder: Path, parameters: Parameters, config: RunConfig) -> Position | None:
@@ -96,7 +102,7 @@ def restore_checkpoint(folder: Path, parameters: Parameters, config: RunConfig) 
     Raises:
         CheckpointError: it belongs to another model or tuning, or none of several is whole.
     """
-    found_paths = sorted(folder.glob("step_*"), reverse=True)
+    found_paths = sorted(folder.glob("step_*"), key=step_of, reverse=True)
     for path in found_paths:
         try:
             state = json.loads((path / _STATE).read_text())

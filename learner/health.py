@@ -95,7 +95,7 @@ class Health:
         entropies = self._entropies
         full = len(entropies) == FIRST_STEPS
         first = sum(entropies) / FIRST_STEPS if full else math.nan
-        if not full and row.get("entropy") is not None:
+        if not full and math.isfinite(row.get("entropy") or math.nan):
             entropies.append(row["entropy"])
         before, self._masked = self._masked, {k: n for k, n in row.items() if k.startswith(_MASKED)}
         masked = {name: count - before.get(name, 0) for name, count in self._masked.items()}

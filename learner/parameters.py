@@ -90,8 +90,8 @@ class Parameters:
         return learning_rate_at(step, self._section, self._max_steps)
 
     def are_finite(self) -> bool:
-        """Whether no parameter is infinite or NaN: an optimizer step can overflow by itself."""
-        arrays = [*self.masters.arrays.values()]
+        """Whether no parameter is infinite or NaN, once rounded: a step can overflow by itself."""
+        arrays = [array.astype(mx.float32) for array in self._policy.trained().values()]
         if self.critic is not None:
             arrays += self.critic.arrays.values()
         return bool(mx.isfinite(mx.stack([array.sum() for array in arrays])).all())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from learner.parity_causes import (
     MAX_PROBED_TOKENS,
+    MIN_JUDGED_TOKENS,
     Compared,
     Logprobs,
     Recompute,
@@ -100,11 +101,19 @@ def check_parity(
     compared = Compared(samples, logprobs, policy_version)
     differences_N = compared.differences()
     parity = _figures(differences_N)
-    limit = config.learner.max_parity_kl
-    is_fault = is_truncated(differences_N) or not parity.mismatch_kl <= limit
-    if not is_fault and parity.mismatch_kl <= WARNED_SHARE * limit:
+    if not differences_N.size:
         return parity
-    worst, blame = _worst_actor(compared.by_actor())
+    limit = config.learner.max_parity_kl
+    kl_by_actor = compared.by_actor()
+    worst, blame = _worst_actor(kl_by_actor)
+    of_worst_N = compared.of_actor(worst, differences_N.size).differences()
+    judged = [differences_N]
+    if of_worst_N.size >= MIN_JUDGED_TOKENS:
+        judged.append(of_worst_N)  # one bad actor among good ones hides in the mean
+    highest = float(np.max([mismatch_kl(differences) for differences in judged]))
+    is_fault = any(map(is_truncated, judged)) or not highest <= limit
+    if not is_fault and highest <= WARNED_SHARE * limit:
+        return parity
     probed = compared.of_actor(worst, MAX_PROBED_TOKENS)
     cause = likely_cause(probed, config, recompute, other_weights)
     found = f"{_disagreement(parity, policy_version, limit)}{blame}. Most likely cause: {cause}"

@@ -26,6 +26,8 @@ EXPLAINED = 0.2
 """A suspicion explains the mismatch if it leaves less than this share of it."""
 MAX_LOST_MASS = 0.03
 """Of probability that the actors' sampling may leave out; top-p 0.8 was seen to leave out 0.10."""
+MIN_JUDGED_TOKENS = 64
+"""Of which a share or one actor is judged by itself; of fewer, chance says too much."""
 NOISE = 0.05
 """Nats; a difference below this may be rounding."""
 MAX_NOISE = 0.5
@@ -209,7 +211,7 @@ def is_truncated(differences_N: NDArray[np.float64]) -> bool:
 
     E_behaviour[pi / behaviour] = the mass that pi has where the behaviour policy samples
     """
-    if differences_N.size < 2:
+    if differences_N.size < MIN_JUDGED_TOKENS:
         return False
     ratio_N = ratios(differences_N)
     lost = 1.0 - float(ratio_N.mean())

@@ -80,6 +80,10 @@ class Trainer:
             policy_version: the learner's, before the step.
         """
         valid = [i for i, sample in enumerate(samples) if sample.score.reward is not None]
+        if not valid:
+            nothing = np.zeros(len(samples), np.float32)
+            figures = {"learning_rate": self.parameters.learning_rate(step)}
+            return StepResult(figures, nothing, (None,) * len(samples), "masked")
         extra: Extra = {}
         if self._prior.looks:
             parts = self._microbatches(samples, valid, policy_version, extra)
@@ -95,7 +99,7 @@ class Trainer:
         if taught:
             self._optimize(samples, valid, taught, extra, step, policy_version, progress)
         else:
-            progress.skipped = NO_ADVANTAGE if valid else "masked"
+            progress.skipped = NO_ADVANTAGE
         figures = {**progress.figures(), "learning_rate": self.parameters.learning_rate(step)}
         return StepResult(figures, advantages, tuple(progress.logprobs), progress.skipped)
 

@@ -46,7 +46,7 @@ def combine(
     terms = [reward.weight * said for reward, (said, *_) in pairs if said is not None]
     if not terms:
         return _score(run_epoch, task, named, None, NO_REWARD_APPLIES)
-    total = sum(terms)
+    total = math.fsum(terms)  # weights that add up to 1 give 1
     if not math.isfinite(total):
         detail = f"the weighted sum is {total}"
         return _score(run_epoch, task, named, None, REWARD_ERROR, detail)

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import get_args
 
 from learner.exchange.commands import Commands
+from learner.exchange.drops import Drops
 from learner.exchange.inbound import Inbound
 from learner.exchange.outbound import Outbound
 from learner.exchange.prompt_book import PromptBook
@@ -75,6 +76,7 @@ class Exchange:
         self._clock = clock
         self._metrics = metrics
         self._roster = Roster(silence_seconds=10 * config.network.heartbeat_seconds)
+        self._drops = Drops(config.learner.groups_per_step)
         self._watchdog = Watchdog(config.learner.no_progress_seconds, clock())
         self._outbound = Outbound(transport, ledger, prompts, config)
         self._inbound = Inbound(
@@ -242,8 +244,8 @@ class Exchange:
                 self._watchdog.progress(self._clock())
             case ev.AckScore():
                 self._watchdog.progress(self._clock())
-            case ev.GroupDropped() if action.reason not in ("zero_advantage", "retired"):
-                log.warning("group %d is dropped: %s", action.group_id, action.reason)
+            case ev.GroupDropped():
+                self._drops.note(action)
             case ev.AttemptDiscarded():
                 log.log(
                     logging.DEBUG if self._inbound.over else logging.INFO,
@@ -260,6 +262,7 @@ class Exchange:
     def _hand_over(self, group_ids: Sequence[int], snapshot: Snapshot) -> None:
         if self._batch is None:
             return  # it came after the watchdog gave up
+        self._drops.hand_over()
         future, self._batch = self._batch, None
         future.set_result(ScoredBatch(self._samples(group_ids), snapshot))
 

@@ -110,6 +110,8 @@ class Arrivals:
 
     def _finish_if_scored(self, group: Group) -> None:
         if group.state is GroupState.SCORING and group.all_scored():
-            group.rewards_are_equal = equal_rewards(group.rewards())
+            rewards = group.rewards()
+            # one that was masked is for the learner to see: it may stop the run
+            group.rewards_are_equal = None not in rewards and equal_rewards(rewards)
             self._table.move(group, GroupState.SCORED)
             self._evaluations.settle(group, scored=True)

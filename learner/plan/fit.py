@@ -5,7 +5,7 @@ import logging
 from learner.plan.machine import Machine, this_machine
 from learner.plan.memory import Memory, predict_memory
 from learner.plan.remedies import Change, cheapest_change
-from learner.plan.shape import ModelShape, read_shape
+from learner.plan.shape import UNREADABLE, ModelShape, read_shape
 from learner.plan.work import Work, shortest_work
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
@@ -34,7 +34,11 @@ def refuse_misfit(config: RunConfig, *, ignore: bool = False) -> None:
     if machine is None or shape is None:
         return
     work = shortest_work(config)
-    memory = memory_here(shape, config, work, machine)
+    try:
+        memory = memory_here(shape, config, work, machine)
+    except UNREADABLE as error:
+        log.debug("the shape of %s makes no sense: %r", config.model.path, error)
+        return
     if memory.total_bytes > machine.memory_bytes:
         reason = misfit(shape, config, work, machine, memory)
         if not ignore:

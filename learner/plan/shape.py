@@ -16,6 +16,20 @@ _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
+MAX_CONFIG_BYTES = 1 << 20
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading, or counting with, a damaged or unknown model folder raises."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor of a file."""
@@ -98,7 +112,7 @@ def read_shape(path: str) -> ModelShape | None:
     try:
         folder = _local_folder(path)
         return None if folder is None else _shape(folder)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+    except UNREADABLE:
         return None
 
 
@@ -118,15 +132,16 @@ def _local_folder(path: str) -> Path | None:
 
 
 def _shape(folder: Path) -> ModelShape | None:
-    whole: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+    whole: dict[str, Any] = json.loads(_small_file(folder / "config.json"))
     config: dict[str, Any] = whole.get("text_config") or whole
     tied = bool(config.get("tie_word_embeddings", whole.get("tie_word_embeddings", False)))
-    tensors = tuple(
-        tensor
+    by_name = {  # mlx-lm reads the same files, and of one name keeps one tensor
+        tensor.name: tensor
         for file in sorted(folder.glob("model*.safetensors"))
         for tensor in _header(file)
         if not (tied and tensor.name.endswith("lm_head.weight")) and "rotary" not in tensor.name
-    )
+    }
+    tensors = tuple(by_name.values())
     if not tensors:
         return None
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
@@ -144,6 +159,12 @@ def _shape(folder: Path) -> ModelShape | None:
         quantised_group=int(quantised.get("group_size", 0)),
         tokenizer_bytes=tokenizer.stat().st_size if tokenizer.exists() else 0,
     )
+
+
+def _small_file(path: Path) -> bytes:
+    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"{path} is no file, or too large for a config")
+    return path.read_bytes()
 
 
 def _intermediate(config: dict[str, Any]) -> int:

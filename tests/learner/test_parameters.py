@@ -18,12 +18,12 @@ from protocol.policy import Policy
 def make(make_config):
     """Parameters of a 2 x 2 matrix of ones, and of a critic of 3 numbers where one is wanted."""
 
-    def make(critic=False, **optimizer):
+    def make(critic=False, weight_dtype=mx.bfloat16, **optimizer):
         section = {"critic_learning_rate": 0.5, "optimizer": {"learning_rate": 0.25, **optimizer}}
         config = make_config(learner=section, run={"max_steps": 10})
         model = nn.Linear(2, 2, bias=False)
         model.weight = mx.ones((2, 2))
-        policy = Policy(model, SimpleNamespace(), Path(), mx.bfloat16, mx.float32)
+        policy = Policy(model, SimpleNamespace(), Path(), weight_dtype, mx.float32)
         return Parameters(policy, Critic(2, config.learner) if critic else None, config)
 
     return make
@@ -110,7 +110,15 @@ def test_numbers_that_are_not_finite_are_found_in_policy_and_critic(make, bad):
     parameters.critic.arrays["bias"] = mx.array([bad])
     assert not parameters.are_finite()
     parameters = make()
-    parameters.masters.arrays["weight"] = mx.array([[1.0, bad], [-bad, 1.0]])
+    parameters.masters.replace({"weight": mx.array([[1.0, bad], [-bad, 1.0]])})
+    assert not parameters.are_finite()
+
+
+def test_a_master_that_overflows_as_it_is_rounded_is_found(make):
+    parameters = make(weight_dtype=mx.float16)
+    parameters.masters.replace({"weight": mx.full((2, 2), 60_000.0)})  # four of them overflow too
+    assert parameters.are_finite()
+    parameters.masters.replace({"weight": mx.full((2, 2), 70_000.0)})  # float16 ends at 65,504
     assert not parameters.are_finite()
 
 

@@ -202,3 +202,20 @@ def test_without_a_way_to_recompute_the_figures_still_stop_the_run(roll_out, mak
         RunStopped, match=r"mismatch KL 0\.\d+ nats a token \(learner.max_parity_kl"
     ):
         check_parity(samples, recompute(samples, 1.0), 0, make_config())
+
+
+def test_one_actor_with_truncated_sampling_among_three_good_ones_stops_the_run(
+    roll_out, make_config
+):
+    # over all tokens the mean ratio is about 0.975, which chance explains; over its own 0.9
+    honest = roll_out()
+    bad = [replace(sample, actor="bad") for sample in roll_out(top_p=0.9, count=NUM_SAMPLES // 3)]
+    found = complaint([*honest, *bad], make_config())
+    assert "most with bad" in found
+    assert "top-p" in found
+
+
+def test_two_tokens_that_happen_to_be_lower_are_no_truncation(make_sample, make_config):
+    sample = make_sample(token_ids=(4, 5), logprobs=[-1.0, -1.0])
+    learner = np.array([-1.045, -1.05], np.float32)
+    assert check_parity([sample], [learner], 0, make_config()).num_tokens == 2

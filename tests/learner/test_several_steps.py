@@ -199,3 +199,11 @@ def test_metrics_are_means_over_steps_and_tokens(make_config, batch):
     assert metrics["return"] == pytest.approx(
         sum(0.95**t for n in (3, 3) for t in range(n)) / 19, rel=1e-4
     )
+
+
+def test_a_batch_without_any_reward_is_skipped_with_a_critic_too(make_config, make_sample):
+    trainer, _ = make_trainer(make_config)
+    before = bits(trainer)
+    result = trainer.step([make_sample(reward=None), make_sample(reward=None, sample=1)], 0, 0)
+    assert result.skipped == "masked"
+    assert bits(trainer) == before

@@ -24,6 +24,11 @@ def test_the_score_is_the_weighted_sum_by_hand(score):
     assert said == [("a", 1.0, 0.25), ("b", 0.5, 0.25)]
 
 
+def test_weights_that_add_up_to_1_give_1(score):
+    assert 0.6 + 0.3 + 0.1 < 1.0  # as one adds them in turn
+    assert score((0.6, 1.0), (0.3, 1.0), (0.1, 1.0)).reward == 1.0
+
+
 def test_a_reward_that_does_not_apply_is_left_out_of_the_sum(score):
     scored = score((1.0, 0.5), (1.0, None))
     assert (scored.reward, scored.status) == (0.5, "ok")

@@ -59,8 +59,9 @@ class ShadowGroup:
 
     @property
     def dull(self):
-        """Scored, and nothing is learned from it."""
-        return self.state == "scored" and len(set(self.valid)) < 2
+        """Scored throughout, and nothing is learned from it."""
+        valid = self.valid
+        return self.state == "scored" and len(valid) == self.size and len(set(valid)) < 2
 
 
 def method(prefix, message):

@@ -1,3 +1,4 @@
+import json
 import logging
 import time
 
@@ -160,3 +161,36 @@ def test_changes_are_single_and_the_run_stays_the_same_otherwise(make_llama, mak
 def test_sizes_are_told_in_three_figures():
     assert gib(int(1.5 * GIB)) == "1.5 GB"
     assert gib(1536 * GIB) == "1536 GB"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"num_hidden_layers": 0},
+        {"num_hidden_layers": -5},
+        {"hidden_size": [8]},
+        {"num_key_value_heads": "many"},
+    ],
+)
+def test_a_folder_whose_numbers_make_no_sense_is_let_by(make_llama, make_run, machine, damage):
+    machine(64 * GIB)
+    folder = make_llama()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **damage}))
+    refuse_misfit(make_run(folder))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, " " * (1 << 20) + "{}"])
+def test_a_config_that_is_a_bomb_is_let_by(make_llama, make_run, machine, text):
+    machine(64 * GIB)
+    folder = make_llama()
+    (folder / "config.json").write_text(text)
+    refuse_misfit(make_run(folder))
+
+
+def test_weights_that_lie_there_twice_count_once(make_llama):
+    folder = make_llama()
+    once = read_shape(str(folder))
+    [file] = folder.glob("model*.safetensors")
+    (folder / "model.fp16.safetensors").write_bytes(file.read_bytes())
+    assert read_shape(str(folder)) == once

@@ -20,7 +20,7 @@ PROGRAMS = (
     ),
     calls(
         "small_objects",
-        "def f(x):\n    a = [[i] for i in range(6_000_000)]\n    return 'escaped'",
+        "def f(x):\n    a = [[i] * 16 for i in range(4_000_000)]\n    return 'escaped'",
         OOM,
     ),
     calls(
