@@ -59,7 +59,7 @@ class TokenBatch:
     staleness_BT: mx.array
     """[B, T] the learner's policy version less that of the policy that sampled the token."""
     advantages: mx.array
-    """[B] or [B, T], as `Algorithm.advantages` gave them."""
+    """[B, T] those of `Algorithm.advantages`, at every token of a completion where it gave [B]."""
     mask_BT: mx.array
     """[B, T] True where a token of a completion is trained on; a row is a whole completion."""
     ref_logprobs_BT: mx.array | None = None
@@ -119,15 +119,25 @@ def make_algorithm(section: AlgorithmSection) -> Algorithm:
 
     Raises:
         UnknownPluginError: no algorithm of that name.
-        ConfigError: a parameter that it does not take, or a value that its annotations refuse.
+        ConfigError: a parameter that it does not take, a value that its annotations refuse, or
+            something else than an Algorithm in return.
     """
     plugin = algorithm.check(section.name, section.parameters, frozenset())
     try:
         checked = validate_call(config={"arbitrary_types_allowed": True})(plugin)
-        return checked(**section.parameters)
+        made = checked(**section.parameters)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = "there is no such key; the algorithm's docstring lists its parameters"
         raise ConfigError(
-            f"algorithm {section.name!r}: {place} = {first['input']!r}: {first['msg']}"
+            f"algorithm {section.name!r}: {place} = {first['input']!r}: {said}"
         ) from error
+    if not isinstance(made, Algorithm):
+        raise ConfigError(
+            f"algorithm {section.name!r} returned {type(made).__name__}, wanted an Algorithm "
+            "(learner/algorithm.py says what that is)"
+        )
+    return made

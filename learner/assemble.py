@@ -21,6 +21,7 @@ from learner.ledger.ledger import Ledger
 from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop
 from learner.metrics_http import MetricsServer
+from learner.plan.shape import read_shape
 from learner.run_folder import RunFolder
 from learner.step import Trainer
 from protocol.config import RunConfig
@@ -62,6 +63,7 @@ def check(config: RunConfig) -> None:
     make_evaluators(config)
     _refuse_publish_kind(config)
     model_folder(config.model.path)
+    _refuse_missing_layers(config)
     asyncio.run(read_prompts(config.data, config.run.seed))
 
 
@@ -183,6 +185,19 @@ def _refuse_publish_kind(config: RunConfig) -> None:
     if kind not in ("auto", tuning):
         raise ConfigError(
             f"learner.publish.kind is {kind}, but learner.tuning is {tuning}: use auto"
+        )
+
+
+def _refuse_missing_layers(config: RunConfig) -> None:
+    shape, layers = read_shape(config.model.path), config.learner.lora.layers
+    if (
+        config.learner.tuning == "lora"
+        and shape
+        and not (layers == -1 or 0 < layers <= shape.num_layers)
+    ):
+        raise ConfigError(
+            f"learner.lora.layers is {layers}, the model has {shape.num_layers}: take 1 to "
+            f"{shape.num_layers}, or -1 for all"
         )
 
 

@@ -120,9 +120,10 @@ def entropy_collapse(seen: _Seen) -> str:
 
 def equal_rewards(seen: _Seen) -> str:
     """No group has a completion that is better than another."""
-    if not seen.figure("groups/zero_advantage_fraction") >= 1.0:
-        return ""
     mean, spread = seen.figure("reward/mean"), seen.figure("reward/std")
+    # a critic, or a mean over the batch, makes advantages of equal rewards
+    if not (seen.figure("groups/zero_advantage_fraction") >= 1.0 or spread <= 1e-6):
+        return ""
     if not math.isfinite(mean):
         return ""
     nothing = "nothing is learned, the rewards in every group are equal: "

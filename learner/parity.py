@@ -104,13 +104,9 @@ def check_parity(
     if not differences_N.size:
         return parity
     limit = config.learner.max_parity_kl
-    kl_by_actor = compared.by_actor()
-    worst, blame = _worst_actor(kl_by_actor)
-    of_worst_N = compared.of_actor(worst, differences_N.size).differences()
-    judged = [differences_N]
-    if of_worst_N.size >= MIN_JUDGED_TOKENS:
-        judged.append(of_worst_N)  # one bad actor among good ones hides in the mean
-    highest = float(np.max([mismatch_kl(differences) for differences in judged]))
+    worst, blame = _worst_actor(compared.by_actor())
+    judged = _judged(compared, worst)
+    highest = float(np.max([mismatch_kl(found_N) for found_N in judged]))
     is_fault = any(map(is_truncated, judged)) or not highest <= limit
     if not is_fault and highest <= WARNED_SHARE * limit:
         return parity
@@ -121,6 +117,13 @@ def check_parity(
         raise RunStopped(found)
     log.warning("%s", found)
     return parity
+
+
+def _judged(compared: Compared, worst: str) -> list[NDArray[np.float64]]:
+    """Differences of all tokens, and of the worst actor's: one among good ones hides in the mean."""
+    of_all_N = compared.differences()
+    of_worst_N = compared.of_actor(worst).differences()
+    return [of_all_N, of_worst_N] if of_worst_N.size >= MIN_JUDGED_TOKENS else [of_all_N]
 
 
 def _disagreement(parity: Parity, policy_version: int, limit: float) -> str:

@@ -89,7 +89,7 @@ class Trainer:
             parts = self._microbatches(samples, valid, policy_version, extra)
             extra = self._prior.look(parts, len(samples))
         rewards = self._batch_rewards(samples, extra.get("old_values"))
-        advantages = self._algorithm.advantages(rewards)
+        advantages = _checked(self._algorithm.advantages(rewards), rewards)
         extra["advantages"] = _by_sample(advantages, rewards.completion_tokens_B)
         if self._algorithm.returns is not None:
             returns = self._algorithm.returns(rewards)
@@ -260,6 +260,17 @@ class _Progress:
             **{name: float(np.mean(norms)) for name, norms in self.norms.items()},
             **token_figures(self.sums, self.num_tokens),
         }
+
+
+def _checked(advantages: NDArray[np.float32], rewards: BatchRewards) -> NDArray[np.float32]:
+    lengths = rewards.completion_tokens_B
+    fits = advantages.shape in ((len(lengths),), (len(lengths), *advantages.shape[1:2]))
+    if not fits or (advantages.ndim == 2 and advantages.shape[1] < max(lengths)):
+        raise ConfigError(
+            f"the algorithm's advantages have shape {list(advantages.shape)}, wanted "
+            f"[{len(lengths)}] or [{len(lengths)}, {max(lengths)}]: mend the algorithm"
+        )
+    return advantages
 
 
 def _by_sample(figures: NDArray[np.float32], lengths: Sequence[int]) -> list[Column | None]:

@@ -190,7 +190,10 @@ def _add_adapters(model: nn.Module, lora: LoraSection, compute_dtype: mx.Dtype) 
     available = len(cast(Any, model).layers)
     layers = available if lora.layers == -1 else lora.layers
     if not 0 < layers <= available:
-        raise ConfigError(f"learner.lora.layers is {layers}, the model has {available}")
+        raise ConfigError(
+            f"learner.lora.layers is {layers}, the model has {available}: take 1 to {available}, "
+            "or -1 for all"
+        )
     model.freeze()
     linear_to_lora_layers(model, layers, {"rank": lora.rank, "scale": lora.scale, "dropout": 0.0})
     adapters = tree_map(lambda array: array.astype(compute_dtype), model.trainable_parameters())

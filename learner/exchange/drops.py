@@ -6,8 +6,8 @@ from learner.ledger import events as ev
 
 log = logging.getLogger("learner.exchange")
 
-EXPECTED = ("zero_advantage", "retired")
-"""Reasons that the config asked for."""
+EXPECTED = ("zero_advantage", "retired", "no_advantage")
+"""Reasons that the config asked for, or that the learner tells once for the whole batch."""
 BATCHES_BETWEEN_WARNINGS = 8
 
 

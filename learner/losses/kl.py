@@ -1,9 +1,9 @@
 """KL from the policy being trained to the frozen reference model, by token."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import mlx.core as mx
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from learner.losses.ratios import Metrics, masked_log_ratio
 from protocol.config import Section
@@ -18,6 +18,12 @@ class KlPenalty(Section):
     """k1: no bias, gradient made that of k2; k2: the KL's own gradient; k3: small variance."""
     coefficient: float = Field(default=0.0, ge=0.0)
     """Weight of the term; with 0 no reference model is loaded."""
+
+    @model_validator(mode="after")
+    def _has_a_weight(self) -> Self:
+        if "estimator" in self.model_fields_set and self.coefficient == 0.0:
+            raise ValueError("without a coefficient it does nothing: set kl.coefficient")
+        return self
 
 
 NO_KL = KlPenalty()

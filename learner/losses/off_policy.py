@@ -36,6 +36,13 @@ class OffPolicy(Section):
     """decoupled: the largest weight of a token; without it there is no bound."""
 
     @model_validator(mode="after")
+    def _every_bound_is_used(self) -> Self:
+        for key in sorted(self.model_fields_set - {"correction", "proximal"}):
+            if not key.startswith(self.correction):
+                raise ValueError(f"{key} does nothing with the correction {self.correction!r}")
+        return self
+
+    @model_validator(mode="after")
     def _bounds_are_ordered(self) -> Self:
         for kind in ("token_mask", "geo_mask"):
             low, high = getattr(self, f"{kind}_low"), getattr(self, f"{kind}_high")

@@ -50,6 +50,8 @@ def changes(shape: ModelShape, config: RunConfig) -> Iterator[Change]:
         yield _set(shape, config, "learner.tuning", "lora")
     elif not shape.quantised_group:
         yield Change(FOUR_BITS, config, _quantised(shape))
+    for tokens in _halves(generation.max_completion_tokens, ASIDE_TOKENS):
+        yield _set(shape, config, "generation.max_completion_tokens", tokens)
 
 
 def joint_changes(shape: ModelShape, config: RunConfig) -> Iterator[Change]:

@@ -51,3 +51,9 @@ def test_an_algorithm_of_the_users_own_is_found_by_file(tmp_path):
     )
     section = AlgorithmSection.model_validate({"name": f"{file}:quiet", "scale": 3.0})
     assert make_algorithm(section).advantages(None) == 3.0  # pyright: ignore
+
+
+def test_something_else_than_an_algorithm_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text("def mine():\n    return 7\n")
+    with pytest.raises(ConfigError, match="returned int, wanted an Algorithm"):
+        make_algorithm(AlgorithmSection(name=f"{tmp_path / 'mine.py'}:mine"))

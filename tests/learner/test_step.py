@@ -315,3 +315,11 @@ def test_recomputed_activations_give_the_same_gradient(make_config, tiny_batch):
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)
     for name, array in masters[0].items():
         np.testing.assert_allclose(np.array(masters[1][name]), np.array(array), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (5, 29), (1, 5)])
+def test_advantages_of_a_wrong_shape_are_refused(config, make_trainer, batch, shape):
+    grpo = make_algorithm(config.algorithm)
+    trainer = make_trainer(config, replace(grpo, advantages=lambda _: np.ones(shape, np.float32)))
+    with pytest.raises(ConfigError, match=r"wanted \[5\] or \[5, 30\]"):
+        trainer.step(batch, 0, 0)

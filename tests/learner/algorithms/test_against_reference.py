@@ -37,6 +37,14 @@ FIELDS = {  # of a TokenBatch: of the reference, smallest and largest integer, u
 RELATIVE = ("behaviour", "proximal", "ref")
 """These are drawn as differences from the logprob."""
 
+
+def used(settings):
+    """Without the bounds of other corrections, which are refused."""
+    own = ("correction", "proximal")
+    kind = settings["correction"]
+    return {k: v for k, v in settings.items() if k in own or k.startswith(kind)}
+
+
 corrections = st.fixed_dictionaries(
     {
         "correction": st.sampled_from(["none", "tis", "token_mask", "geo_mask", "decoupled"]),
@@ -46,13 +54,13 @@ corrections = st.fixed_dictionaries(
         "geo_mask_high": st.sampled_from([1.01, 1.7]),
         "decoupled_cap": st.sampled_from([None, 1.3]),
     }
-)
+).map(used)
 penalties = st.fixed_dictionaries(
     {
         "estimator": st.sampled_from(["k1", "k2", "k3"]),
         "coefficient": st.sampled_from([0.0, 0.1]),
     }
-)
+).map(lambda penalty: penalty if penalty["coefficient"] else {})
 common = st.fixed_dictionaries(
     {
         "off_policy": corrections,
