@@ -95,13 +95,11 @@ def check_parity(
 
     Source:
         k3: http://joschu.net/blog/kl-approx.html. Truncated sampling is judged apart: with the
-        probability mass S kept, rho is S at every token (TRL #7269), and rho = 0.9 has a KL of
-        0.9 + 0.105 - 1 = 0.005 only.
+        mass S kept, rho is S at every token (TRL #7269), and rho = 0.9 has a KL of 0.005 only.
     """
     compared = Compared(samples, logprobs, policy_version)
-    differences_N = compared.differences()
-    parity = _figures(differences_N)
-    if not differences_N.size:
+    parity = _figures(compared.differences())
+    if not parity.num_tokens:
         return parity
     limit = config.learner.max_parity_kl
     worst, blame = _worst_actor(compared.by_actor())
@@ -120,7 +118,7 @@ def check_parity(
 
 
 def _judged(compared: Compared, worst: str) -> list[NDArray[np.float64]]:
-    """Differences of all tokens, and of the worst actor's: one among good ones hides in the mean."""
+    """Differences of all tokens, and of the worst actor's, which hides among good ones."""
     of_all_N = compared.differences()
     of_worst_N = compared.of_actor(worst).differences()
     return [of_all_N, of_worst_N] if of_worst_N.size >= MIN_JUDGED_TOKENS else [of_all_N]
