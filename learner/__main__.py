@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from learner.assemble import assemble, check
-from learner.run_folder import RunFolder, refuse_contradiction, refuse_existing
+from learner.resume import refuse_contradiction, refuse_existing
+from learner.run_folder import RunFolder
 from protocol.config import RunConfig
 from protocol.config_file import load_config
 from protocol.errors import RunStopped

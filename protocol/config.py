@@ -58,6 +58,8 @@ class RunSection(Section):
     """Also the run folder's name: runs/<name>."""
     seed: int = Field(default=0, ge=0)
     """Of data order and sampling."""
+    deterministic: bool = False
+    """The weights after each step are the same bytes, whoever works and whatever dies."""
     max_steps: int = Field(default=100, gt=0)
     """Training steps (batches handed to the trainer)."""
 
@@ -273,6 +275,8 @@ class CheckpointSection(Section):
     """Steps between checkpoints; 0 saves only at the end."""
     keep_last: int = Field(default=3, gt=0)
     """Older ones are deleted."""
+    keep_interval: int = Field(default=0, ge=0)
+    """Checkpoints of steps that this divides are never deleted; 0 is none."""
 
 
 class NetworkSection(Section):
@@ -336,3 +340,21 @@ class RunConfig(Section):
     checkpoints: CheckpointSection = CheckpointSection()
     network: NetworkSection = NetworkSection()
     metal: MetalSection = MetalSection()
+
+    @model_validator(mode="after")
+    def _deterministic_where_it_can_be(self) -> "RunConfig":
+        if not self.run.deterministic:
+            return self
+        stale = self.learner.max_off_policy_steps
+        if stale:
+            raise ValueError(
+                f"run.deterministic needs learner.max_off_policy_steps=0, found {stale}: which "
+                "version a completion was sampled under would depend on timing"
+            )
+        if self.learner.max_refill_groups and self.data.no_resampling_pass_rate is not None:
+            raise ValueError(
+                "run.deterministic goes with learner.max_refill_groups or with "
+                "data.no_resampling_pass_rate, not with both: what retires while a batch is "
+                "filled would depend on timing. Set one of them back to its default"
+            )
+        return self

@@ -45,6 +45,8 @@ class PeerStatus(NamedTuple):
     capacity: int
     progress: tuple[LeaseProgress, ...] = ()
     metrics: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed
+    run_epoch: int = -1
+    """The one that policy_version and progress belong to."""
 
 
 class Ended(NamedTuple):

@@ -20,7 +20,7 @@ from learner.launch.launcher import Launcher
 from learner.launch.progress import choose_display, summary
 from learner.plan.command import plan_and_show
 from learner.plan.fit import refuse_misfit
-from learner.run_folder import refuse_contradiction, refuse_existing
+from learner.resume import refuse_contradiction, refuse_existing
 from protocol.config import NetworkSection, RunConfig
 from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError, TrainerError

@@ -5,13 +5,33 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from protocol.messages import Rollout, Score
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """A group that was scored and is in no batch yet, with all that a batch needs of it."""
+
+    group_id: int
+    row: int
+    """Of the data."""
+    attempt: int
+    actor: str
+    """That generated it."""
+    lease_version: int
+    oldest_version: int
+    rollouts: tuple[Rollout, ...]
+    """By sample."""
+    scores: tuple[Score, ...]
+    """By sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What a checkpoint keeps of the ledger, cut when a batch is handed over.
 
     It counts the batch as trained: store it with the weights that result from that batch. What was
-    leased, scoring or scored is not in it and is issued again after a resume.
+    leased or scoring is not in it and is issued again after a resume.
     """
 
     watermark: int = 0
@@ -28,6 +48,8 @@ class Snapshot:
     """Rows of the data that are retired, those that the batch retires with them; rising."""
     retired_by_batch: tuple[int, ...] = ()
     """Those of them that only the batch retires, rising."""
+    scored: tuple[ScoredGroup, ...] = ()
+    """Groups that need not be generated again, by id; `to_json` leaves them out."""
 
     def with_batch_dropped(self, reason: str) -> "Snapshot":
         """Returns the snapshot for a batch that was skipped.
