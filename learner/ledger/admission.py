@@ -38,6 +38,8 @@ class LedgerLimits:
     """A prompt retires once this share of its group's valid rewards passed; None is never."""
     pass_reward: float = 1.0
     """A reward that is at least this passed."""
+    deterministic: bool = False
+    """Nothing is masked or dropped because of a timeout or a crash: the run ends instead."""
 
 
 def oldest_admissible_version(limits: LedgerLimits, policy_version: int, in_flight: int) -> int:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from learner.advantages.groups import equal_rewards
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.evaluations import Evaluations
 from learner.ledger.events import AckRollout, AckScore
@@ -80,6 +79,8 @@ class Arrivals:
             reason = "unknown_group" if group is None else group.score_refusal(score)
         if group is None or reason:
             self._count_refused(reason)
+        elif self._scoring.repeats(peer, group, score):
+            self._counts[f"scored_again/{score.status}"] += 1
         else:
             self._counts["scores"] += 1
             if score.reward is None:
@@ -110,8 +111,6 @@ class Arrivals:
 
     def _finish_if_scored(self, group: Group) -> None:
         if group.state is GroupState.SCORING and group.all_scored():
-            rewards = group.rewards()
-            # one that was masked is for the learner to see: it may stop the run
-            group.rewards_are_equal = None not in rewards and equal_rewards(rewards)
+            group.judge_rewards()
             self._table.move(group, GroupState.SCORED)
             self._evaluations.settle(group, scored=True)

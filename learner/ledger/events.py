@@ -240,6 +240,13 @@ class EvaluationFinished:
     """Given up after too many attempts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """To training: a deterministic run cannot go on."""
+
+    reason: str
+
+
 Action = (
     GrantLease
     | CancelLease
@@ -251,4 +258,5 @@ Action = (
     | AttemptDiscarded
     | NeedPrompts
     | EvaluationFinished
+    | Halt
 )

@@ -1,6 +1,7 @@
 """All open groups, found by id and by state, and the record of those that are done."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
 from learner.ledger.events import Purpose
@@ -25,13 +26,22 @@ class GroupTable:
         """Heaps of group ids."""
         self._done = DoneGroups(snapshot)
         self._earlier_attempts = dict(snapshot.attempts)
+        for scored in snapshot.scored:
+            self.groups[scored.group_id] = group = Group.restored(scored)
+            self._by_state[GroupState.SCORED][scored.group_id] = group
+            self._earlier_attempts.pop(scored.group_id, None)
         self.changed = True
         """Something happened, since somebody set this to False, that a batch may wait for."""
 
     def add_prompt(self, group_id: int, group_size: int, row: int, retired: bool) -> bool:
-        """Adds a training group, done at once if it is retired; False if it was open or done."""
+        """Adds a training group, done at once if it is retired; False if it was added or is done.
+
+        One that a checkpoint kept scored is open already, and only comes into the stream.
+        """
         if not self._done.add(group_id):
             return False
+        if group_id in self.groups:
+            return True
         attempt = self._earlier_attempts.pop(group_id, 1)
         if retired:
             self._done.mark(group_id)
@@ -115,4 +125,8 @@ class GroupTable:
         for state, groups in self._by_state.items():
             if state is not GroupState.HANDED_OVER:
                 attempts |= {i: group.attempt for i, group in groups.items() if group.attempt > 1}
-        return self._done.snapshot(set(batch), tuple(sorted(attempts.items())), counts)
+        scored = sorted(self._by_state[GroupState.SCORED].items())
+        return replace(
+            self._done.snapshot(set(batch), tuple(sorted(attempts.items())), counts),
+            scored=tuple(group.to_keep() for _, group in scored),
+        )

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from learner.advantages.groups import equal_rewards
 from learner.ledger.events import Purpose
+from learner.ledger.snapshot import ScoredGroup
 from protocol.messages import Rollout, Score
 
 EVALUATION_IDS = 2**40
@@ -37,6 +39,8 @@ class Sample:
     """The one that had it before and did not answer."""
     score_expiries: int = 0
     workers_lost: int = 0
+    failed_scores: int = 0
+    """Scores of deterministic runs that were not taken because they may be the machine's."""
 
 
 @dataclass(slots=True)
@@ -61,6 +65,40 @@ class Group:
     samples: list[Sample] = field(default_factory=list)
     rewards_are_equal: bool = False
     """While SCORED: of the valid samples; also if fewer than two are valid."""
+
+    @classmethod
+    def restored(cls, scored: ScoredGroup) -> "Group":
+        """Returns a group as it was when a checkpoint kept it: scored, and in no batch."""
+        group = cls(
+            scored.group_id,
+            "train",
+            len(scored.rollouts),
+            row=scored.row,
+            attempt=scored.attempt,
+            state=GroupState.SCORED,
+            holder=scored.actor,
+            lease_version=scored.lease_version,
+            oldest_version=scored.oldest_version,
+            samples=[
+                Sample(rollout, score)
+                for rollout, score in zip(scored.rollouts, scored.scores, strict=True)
+            ],
+        )
+        group.judge_rewards()
+        return group
+
+    def to_keep(self) -> ScoredGroup:
+        """Returns what a checkpoint keeps of a scored group."""
+        return ScoredGroup(
+            group_id=self.group_id,
+            row=self.row,
+            attempt=self.attempt,
+            actor=self.holder,
+            lease_version=self.lease_version,
+            oldest_version=self.oldest_version,
+            rollouts=tuple(s.rollout for s in self.samples if s.rollout is not None),
+            scores=tuple(s.score for s in self.samples if s.score is not None),
+        )
 
     def lease(self, peer: str, policy_version: int) -> None:
         """Starts the attempt at an actor that holds `policy_version`."""
@@ -133,6 +171,11 @@ class Group:
     def rewards(self) -> list[float | None]:
         """Returns each sample's reward; None for one that is masked or not scored."""
         return [s.score.reward if s.score is not None else None for s in self.samples]
+
+    def judge_rewards(self) -> None:
+        """Notes whether all rewards are equal; one that was masked is for the learner to see."""
+        rewards = self.rewards()
+        self.rewards_are_equal = None not in rewards and equal_rewards(rewards)
 
     def lengths(self) -> tuple[int, ...]:
         """Returns the tokens of each rollout that has arrived."""

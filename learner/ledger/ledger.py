@@ -21,6 +21,7 @@ from learner.ledger.admission import (
     training_order,
 )
 from learner.ledger.arrivals import Arrivals
+from learner.ledger.endings import Endings
 from learner.ledger.evaluations import Evaluations
 from learner.ledger.group_table import GroupTable
 from learner.ledger.groups import EVALUATION_IDS, Group, GroupState
@@ -30,6 +31,7 @@ from learner.ledger.refills import Refills
 from learner.ledger.retirement import Retirement
 from learner.ledger.scoring import Scoring
 from learner.ledger.snapshot import Snapshot
+from learner.ledger.strictness import Strictness
 
 MAX_CANCELS = 256
 """Answers to one progress report; what is left over is answered at the next."""
@@ -52,7 +54,10 @@ class Ledger:
         self._table = GroupTable(snapshot)
         self._peers = Peers()
         self._leases = Leases(limits, self._table, self._peers)
-        self._scoring = Scoring(limits, run_epoch, self._table.groups, self._peers)
+        self._strictness = Strictness(limits)
+        self._scoring = Scoring(
+            limits, run_epoch, self._table.groups, self._peers, self._strictness
+        )
         self._counts: Counter[str] = Counter(snapshot.counts)
         self._evaluations = Evaluations(self._table)
         self._arrivals = Arrivals(
@@ -66,6 +71,16 @@ class Ledger:
         )
         self._refills = Refills(limits.max_refill_groups)
         self._retirement = Retirement(limits, snapshot)
+        self._endings = Endings(
+            limits=limits,
+            table=self._table,
+            leases=self._leases,
+            scoring=self._scoring,
+            evaluations=self._evaluations,
+            retirement=self._retirement,
+            strictness=self._strictness,
+            counts=self._counts,
+        )
         self._batch: list[Group] = []
         self._batch_wanted = False
         self._prompts_asked = False
@@ -106,6 +121,7 @@ class Ledger:
         self._grant(now)
         actions += self._scoring.assign(now)
         self._ask_for_prompts()
+        actions += self._strictness.pop_halts()
         return actions
 
     def group(self, group_id: int) -> Group | None:
@@ -132,7 +148,7 @@ class Ledger:
         self._prompts_asked = False
         for group_id, row in zip(event.group_ids, event.rows, strict=True):
             assert 0 <= group_id < EVALUATION_IDS, f"group id {group_id} is no training id"
-            retired = row in self._retirement.rows
+            retired = row in self._retirement.rows and group_id not in self._table.groups
             if not self._table.add_prompt(group_id, self.limits.group_size, row, retired):
                 self._counts["prompts_repeated"] += 1
             elif retired:
@@ -302,27 +318,8 @@ class Ledger:
         assert not self._batch, "an evaluation starts between batches, or its version would pass"
         self._evaluations.start(event.group_ids, event.num_samples)
 
-    # The end of an attempt, of a group.
-
     def _discard(self, group: Group, reason: str, detail: str = "") -> None:
-        self._actions.append(
-            ev.AttemptDiscarded(group.group_id, group.attempt, reason, group.lengths(), detail)
-        )
-        prefix = "evaluation/" if group.purpose == "evaluation" else ""
-        self._counts[f"{prefix}discarded/{reason}"] += 1
-        self._leases.end(group)
-        self._scoring.forget(group)
-        group.next_attempt()
-        if group.attempt > self.limits.max_attempts:
-            self._drop(group, "attempts")
-        elif group.row in self._retirement.rows:
-            self._drop(group, "retired")
-        else:
-            self._table.make_ready(group)
+        self._actions += self._endings.discard(group, reason, detail)
 
     def _drop(self, group: Group, reason: str) -> None:
-        self._actions.append(ev.GroupDropped(group.group_id, reason))
-        prefix = "evaluation/" if group.purpose == "evaluation" else ""
-        self._counts[f"{prefix}dropped/{reason}"] += 1
-        self._table.finish(group, GroupState.DROPPED)
-        self._evaluations.settle(group, scored=False)
+        self._actions.append(self._endings.drop(group, reason))

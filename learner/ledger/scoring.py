@@ -8,6 +8,7 @@ from learner.ledger.deadlines import Deadlines
 from learner.ledger.events import AssignScore
 from learner.ledger.groups import Group
 from learner.ledger.peers import Peers, Work
+from learner.ledger.strictness import Strictness
 from protocol.messages import Score
 
 
@@ -19,12 +20,18 @@ class Scoring:
     """
 
     def __init__(
-        self, limits: LedgerLimits, run_epoch: int, groups: Mapping[int, Group], peers: Peers
+        self,
+        limits: LedgerLimits,
+        run_epoch: int,
+        groups: Mapping[int, Group],
+        peers: Peers,
+        strictness: Strictness,
     ) -> None:
         self._limits = limits
         self._run_epoch = run_epoch
         self._groups = groups
         self._peers = peers
+        self._strictness = strictness
         self._waiting: list[tuple[int, int, int]] = []
         """Heap of (group id, attempt, sample); entries that came to nothing are skipped."""
         self._deadlines: Deadlines[Work] = Deadlines(limits.score_seconds)
@@ -53,6 +60,18 @@ class Scoring:
             actions.append(AssignScore(worker.name, group_id, attempt, sample))
         return actions
 
+    def repeats(self, peer: str, group: Group, score: Score) -> bool:
+        """Queues a sample again if a deterministic run does not take its score; True if so."""
+        if not self._strictness.refuses(score.status):
+            return False
+        slot = group.samples[score.sample]
+        if slot.worker == peer:  # else it came again, or late: somebody has the sample, or will
+            slot.last_worker = peer
+            self._release(group, score.sample)
+            self.add(group, score.sample)
+            self._strictness.count_failure(group, score.sample, score.status)
+        return True
+
     def finish(self, group: Group, score: Score) -> None:
         """Keeps the terminal score of a sample, whoever sent it."""
         self._release(group, score.sample)
@@ -75,7 +94,7 @@ class Scoring:
             if slot.score_expiries < self._limits.max_score_attempts:
                 self.add(group, sample)
             else:
-                masked.append((group, self._mask(group, sample, "reward_timeout")))
+                masked += self._mask(group, sample, "reward_timeout")
         return masked
 
     def worker_lost(self, outstanding: Iterable[Work]) -> list[tuple[Group, str]]:
@@ -92,7 +111,7 @@ class Scoring:
             if slot.workers_lost < self._limits.max_attempts:
                 self.add(group, sample)
             else:
-                masked.append((group, self._mask(group, sample, "reward_worker_lost")))
+                masked += self._mask(group, sample, "reward_worker_lost")
         return masked
 
     def _release(self, group: Group, sample: int) -> None:
@@ -102,7 +121,11 @@ class Scoring:
             self._deadlines.clear((group.group_id, sample))
             slot.worker = ""
 
-    def _mask(self, group: Group, sample: int, status: str) -> str:
+    def _mask(self, group: Group, sample: int, status: str) -> list[tuple[Group, str]]:
+        if self._strictness.is_on:
+            self._strictness.halt(f"group {group.group_id} sample {sample} is a {status}")
+            self.add(group, sample)
+            return []
         group.samples[sample].score = Score(
             run_epoch=self._run_epoch,
             group_id=group.group_id,
@@ -112,4 +135,4 @@ class Scoring:
             rewards=(),
             status=status,
         )
-        return status
+        return [(group, status)]

@@ -86,6 +86,19 @@ class Shadow:
         self.refills_left = limits.max_refill_groups
         self.expected = []
         """What the event must be answered with, before anything else."""
+        self.kept = set()
+        """Open since the start, and not in the stream yet."""
+        for scored in snapshot.scored:
+            self.restore(scored)
+
+    def restore(self, scored):
+        assert scored.group_id not in self.done
+        self.kept.add(scored.group_id)
+        self.groups[scored.group_id] = g = ShadowGroup(len(scored.rollouts), scored.attempt)
+        g.row, g.holder, g.version = scored.row, scored.actor, scored.lease_version
+        g.rollouts = dict(enumerate(scored.rollouts))
+        g.scored = {sample: score.reward for sample, score in enumerate(scored.scores)}
+        assert g.floor == scored.oldest_version <= self.version
 
     def find(self, group_id):
         return self.groups.get(group_id) or self.evaluation.get(group_id)
@@ -121,7 +134,9 @@ class Shadow:
     def on_prompts_added(self, event):
         self.asked = False
         for i, row in zip(event.group_ids, event.rows, strict=True):
-            if i in self.done or i in self.groups:
+            if i in self.kept and i not in self.done:
+                self.kept.remove(i)
+            elif i in self.done or i in self.groups:
                 self.counts["prompts_repeated"] += 1
             elif row in self.retired:
                 self.end(i, "dropped/retired")
@@ -263,6 +278,10 @@ class Shadow:
             self.count_answer("unknown_sample", "scores")
         elif s.sample in g.scored:
             self.count_answer("duplicate", "scores")
+        elif self.limits.deterministic and s.reward is None:
+            self.counts[f"scored_again/{s.status}"] += 1
+            if g.assigned.get(s.sample, ("",))[0] == event.peer:
+                g.late_worker[s.sample] = g.assigned.pop(s.sample)[0]
         else:
             self.count_answer("", "scores")
             if s.reward is None:
@@ -416,6 +435,7 @@ class Shadow:
         self.refills_left = self.limits.max_refill_groups
         self.at_hand_over = dict(self.done), set(self.retired)
         snapshot = action.snapshot
+        self.check_kept(snapshot.scored)
         assert snapshot.retired == tuple(sorted(self.retired | self.easy_rows(self.batch)))
         done = {*self.done, *action.group_ids}
         opened = {i: g.attempt for i, g in self.groups.items() if i not in done}
@@ -423,6 +443,16 @@ class Shadow:
         assert all(i < snapshot.watermark or i in snapshot.done for i in done)
         later = {i: a for i, a in self.attempts.items() if i not in done | opened.keys()}
         assert dict(snapshot.attempts) == later | {i: a for i, a in opened.items() if a > 1}
+
+    def check_kept(self, scored):
+        """The snapshot has every group that is scored and left behind, whole."""
+        left = self.in_state("scored")
+        assert [s.group_id for s in scored] == sorted(left)
+        for s, g in ((s, left[s.group_id]) for s in scored):
+            found = (s.row, s.attempt, s.actor, s.lease_version, s.oldest_version)
+            assert found == (g.row, g.attempt, g.holder, g.version, g.floor)
+            assert list(s.rollouts) == [g.rollouts[n] for n in range(g.size)]
+            assert [score.reward for score in s.scores] == [g.scored[n] for n in range(g.size)]
 
     def check_evaluation_finished(self, action, ledger):
         assert all(g.state == "scored" for g in self.evaluation.values())
@@ -491,8 +521,25 @@ class Story:
 
     def prompts(self, *group_ids, num_rows=1000):
         """Prompts of which one every `num_rows` is of the same row; returns what is granted."""
+        return self.granted(self.prompts_given(*group_ids, num_rows=num_rows))
+
+    def prompts_given(self, *group_ids, num_rows=1000):
+        """The same; returns all that comes of them."""
         rows = tuple(group_id % num_rows for group_id in group_ids)
-        return self.granted(self(ev.PromptsAdded(group_ids, rows)))
+        return self(ev.PromptsAdded(group_ids, rows))
+
+    def rollout(self, group_id, sample=0):
+        """The event of one rollout's arrival."""
+        group = self.ledger.group(group_id)
+        rollout = Rollout.model_construct(
+            run_epoch=1,
+            group_id=group_id,
+            attempt=group.attempt,
+            sample=sample,
+            token_ids=np.zeros(2, np.int32),
+            policy_versions=((group.lease_version, 2),),
+        )
+        return ev.RolloutArrived("a", rollout)
 
     def finish(self, group_id, *rewards):
         """All rollouts and scores of a group; returns what came of the last score."""
