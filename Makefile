@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox-tools quickstart test check soak mac-wheels mac-check clean
+.PHONY: help setup sandbox-tools quickstart test check soak mutants mac-wheels mac-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,7 @@ help:
 	@echo 'make test        run the tests'
 	@echo 'make check       ruff, pyright, import rules'
 	@echo 'make soak        the long forms of what the tests run short (about 15 minutes)'
+	@echo 'make mutants     mutation testing of the ledger (about 20 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
@@ -69,9 +70,17 @@ check: $(STAMP)
 
 soak: $(STAMP) sandbox-tools
 	LEDGER_EVENTS=40000 $(BIN)/python -m pytest tests/learner/ledger
-	$(BIN)/python bench/exactly_once.py
+	$(BIN)/python bench/chaos.py --events 30
+	$(BIN)/python bench/determinism.py
 	$(BIN)/python tests/reward_workers/sandbox/adversarial/suite.py --load 4
 	SOAK_JOBS=10000 CONTROLS=all $(BIN)/python -m pytest tests/reward_workers/sandbox/adversarial
+
+# From the start each time: mutmut does not run again what a test that has gone once killed.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[mutation]'
+	rm -rf mutants && mkdir mutants && echo '*' >mutants/.gitignore
+	LEDGER_EVENTS=600 $(BIN)/mutmut run
+	$(BIN)/python bench/mutants.py --at-least 0.9
 
 mac-wheels: $(STAMP)
 	$(BIN)/python bench/mac_wheels.py

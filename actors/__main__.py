@@ -5,12 +5,20 @@ import os
 import platform
 import secrets
 import signal
-from importlib.metadata import version
+from typing import NoReturn
 
 from protocol.errors import ConfigError
+from protocol.fingerprint import fingerprint
 from protocol.messages import Hello
 from protocol.peer import PeerLink
-from protocol.process import private_tmpdir, run_main, this_host
+from protocol.process import (
+    EXIT_DONE,
+    STOP_SECONDS,
+    end_within,
+    private_tmpdir,
+    run_main,
+    this_host,
+)
 from protocol.supervise import supervised
 from protocol.telemetry import setup_logging
 from protocol.transport import PeerSockets
@@ -25,14 +33,14 @@ def main() -> int:
     if not arguments.learner:
         raise ConfigError("no learner address: give --learner tcp://HOST:PORT or set LEARNER")
     setup_logging(arguments.log_level)
+    signal.signal(signal.SIGTERM, _end_early)
+    end_within(STOP_SECONDS)
     with private_tmpdir():
         return _work(arguments.learner)
 
 
 def _work(address: str) -> int:
     # A supervising parent runs this module too, and has no use for mlx.
-    import mlx.core as mx
-
     from actors.worker import Actor
 
     host, pid = this_host(), os.getpid()
@@ -46,17 +54,21 @@ def _work(address: str) -> int:
         fingerprint={
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "mlx": version("mlx"),
-            "device": str(mx.default_device()),
+            **fingerprint(),
         },
     )
     link = PeerLink(hello, PeerSockets(address, peer), address)
-    signal.signal(signal.SIGTERM, lambda *_: link.leave(0, "told to end by SIGTERM"))
+    signal.signal(signal.SIGTERM, lambda *_: link.leave(EXIT_DONE, "told to end by SIGTERM"))
     link.start()
     try:
         return Actor(peer, link).run()
     finally:
         link.close("the actor ends")
+
+
+def _end_early(_number: int, _frame: object) -> NoReturn:
+    """Before there is a learner to say goodbye to."""
+    raise SystemExit(EXIT_DONE)
 
 
 if __name__ == "__main__":

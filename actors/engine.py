@@ -1,7 +1,8 @@
 """Continuous batching: leases in, finished completions out, one decode step at a time.
 
 A group's prompt is prefilled once and its KV cache copied for every sample; rows that end leave
-the batch at once and waiting groups take their place. The step loop is our own, over mlx-lm's
+the batch at once and waiting groups take their place. In lockstep a group has the batch to itself
+instead, and gets the same bits wherever it is decoded. The step loop is our own, over mlx-lm's
 models and batch caches, because mlx-lm's BatchGenerator reports logprobs before the temperature,
 keeps a full row of the vocabulary for each of them, and samples from one stream for all rows.
 """
@@ -47,6 +48,9 @@ class Engine:
         max_sequences: rows decoded at once; a single lease may have more.
         recycle_tokens: after so many tokens the batch is drained and MLX's buffers are given back,
             because Metal limits how many there may be.
+        lockstep: decode one lease at a time, in a batch that keeps its shape: rows that ended stay,
+            unheard, until the last one has. A matrix product's last bits change with the batch's
+            size, so only thus does a completion depend on its lease and the weights alone.
         sampler: chooses tokens.
         clock: monotonic seconds.
     """
@@ -58,6 +62,7 @@ class Engine:
         *,
         max_sequences: int,
         recycle_tokens: int,
+        lockstep: bool = False,
         sampler: Sampler = sample,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -65,6 +70,7 @@ class Engine:
         self._stop_ids = frozenset(stop_ids)
         self._max_sequences = max_sequences
         self._recycle_tokens = recycle_tokens
+        self._lockstep = lockstep
         self._sampler = sampler
         self._clock = clock
         self._waiting: deque[Lease] = deque()
@@ -106,7 +112,8 @@ class Engine:
         """Tokens sampled so far by the live rows of each (group, attempt); waiting ones have 0."""
         tokens = {_key(lease): 0 for lease in self._waiting}
         for row in self._rows:
-            tokens[_key(row.lease)] = tokens.get(_key(row.lease), 0) + len(row.token_ids)
+            if not row.finish_reason:
+                tokens[_key(row.lease)] = tokens.get(_key(row.lease), 0) + len(row.token_ids)
         return tokens
 
     def step(self, *, admit: bool = True) -> list[Completion]:
@@ -127,6 +134,8 @@ class Engine:
 
     def _next_leases(self) -> list[Lease]:
         """Take waiting leases that fit, as long as their prompts have the same length."""
+        if self._lockstep:
+            return [self._waiting.popleft()] if self._waiting and not self._rows else []
         leases: list[Lease] = []
         rows = len(self._rows)
         while self._waiting:
@@ -164,7 +173,7 @@ class Engine:
         return self._sample(logits_PV[prompt_of_B], range(first, len(self._rows)))
 
     def _sample(self, logits_BV: mx.array, indices: range) -> list[Completion]:
-        """Append one token to the rows at `indices`, the last of the batch; drop what finished."""
+        """Append a token to the live rows at `indices`, the last of the batch; drop what ended."""
         rows = [self._rows[i] for i in indices]
         sampled = self._sampler(
             logits_BV,
@@ -174,15 +183,19 @@ class Engine:
         )
         mx.eval(sampled.tokens_B, sampled.logprobs_B)
         tokens, logprobs = np.array(sampled.tokens_B), np.array(sampled.logprobs_B)
-        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
-            self._append(row, token, logprob)
+        live = [i for i, row in enumerate(rows) if not row.finish_reason]
+        for i in live:
+            self._append(rows[i], tokens[i].item(), logprobs[i].item())
         self._tokens_B = mx.concatenate([self._tokens_B[: indices.start], sampled.tokens_B])
-        self.tokens_sampled += len(rows)
+        self.tokens_sampled += len(live)
         self._since_recycle += len(rows)
-        finished = [row for row in rows if row.finish_reason]
-        if finished:
-            self._keep([i for i, row in enumerate(self._rows) if not row.finish_reason])
-        return finished
+        self._drop_finished()
+        return [rows[i] for i in live if rows[i].finish_reason]
+
+    def _drop_finished(self) -> None:
+        going_on = [i for i, row in enumerate(self._rows) if not row.finish_reason]
+        if not (self._lockstep and going_on):
+            self._keep(going_on)
 
     def _append(self, row: Completion, token: int, logprob: float) -> None:
         row.token_ids.append(token)

@@ -174,6 +174,7 @@ class Actor:
             self._policy.stop_ids(),
             max_sequences=config.generation.max_sequences,
             recycle_tokens=config.generation.recycle_tokens,
+            lockstep=config.run.deterministic,
             clock=self._clock,
         )
 
@@ -252,19 +253,21 @@ class Actor:
         """Refresh what heartbeats say, and send one at once when the version has changed."""
         if self._engine is None or self._config is None:
             return
-        switched = self._version != self._status.policy_version
+        held = (self._run_epoch, self._version)
+        switched = held != (self._status.run_epoch, self._status.policy_version)
         if not switched and self._clock() - self._reported_at < REPORT_SECONDS:
             return
         self._reported_at = self._clock()
         self._status = PeerStatus(
             self._state(self._engine),
             self._version,
-            self._config.generation.max_sequences,
+            _capacity(self._config),
             tuple(
                 LeaseProgress(group_id=group, attempt=attempt, tokens=tokens)
                 for (group, attempt), tokens in self._engine.progress().items()
             ),
             {"tokens_sampled": float(self._engine.tokens_sampled)},
+            self._run_epoch,
         )
         self._link.report(self._status, now=switched)
 
@@ -272,3 +275,13 @@ class Actor:
         if self._fetch.fetched is not None or self._version < 0:
             return "waiting for weights"
         return "idle" if engine.idle else "generating"
+
+
+def _capacity(config: RunConfig) -> int:
+    """Completions to hold at once.
+
+    A deterministic run decodes one group at a time: what is more than the next one would wait
+    without progress, and its lease would run out.
+    """
+    rows = config.generation.max_sequences
+    return min(rows, 2 * config.generation.group_size) if config.run.deterministic else rows

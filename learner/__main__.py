@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from learner.assemble import assemble, check
-from learner.resume import refuse_contradiction, refuse_existing
+from learner.disk import Disk
+from learner.resume import LATEST, Resume, check_start, parse_resume
 from learner.run_folder import RunFolder
 from protocol.config import RunConfig
 from protocol.config_file import load_config
 from protocol.errors import RunStopped
-from protocol.process import arm_hard_exit, die_with_parent, private_tmpdir, run_main
+from protocol.process import (
+    STOP_SECONDS,
+    STOP_SIGNALS,
+    die_with_parent,
+    end_within,
+    private_tmpdir,
+    run_main,
+)
 from protocol.telemetry import log_to_file, setup_logging
-
-STOP_SECONDS = 3.0
 
 STARTED_BY = {"MLX_RL_SUPERVISED", "HONCHO_PROCESS_NAME"}
 """Environment variables of mlx-train and honcho; a learner started from a shell may outlive it."""
@@ -27,7 +33,7 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="a YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c")
     parser.add_argument("--run-dir", type=Path, help="default: runs/<run.name>")
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--resume", nargs="?", const=LATEST, metavar="STEP|FOLDER")
     parser.add_argument("--check", action="store_true", help="check config and data, then exit")
     parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "INFO"))
     arguments = parser.parse_args()
@@ -39,16 +45,20 @@ def main() -> int:
     if STARTED_BY & os.environ.keys():
         die_with_parent()
     run_dir = arguments.run_dir or Path("runs", config.run.name)
-    refuse_existing(run_dir, resume=arguments.resume)
-    if arguments.resume:
-        refuse_contradiction(run_dir, config)
-    with private_tmpdir():
-        return _train(config, RunFolder(run_dir), resume=arguments.resume)
-
-
-def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    resume = parse_resume(arguments.resume, run_dir)
+    check_start(run_dir, resume, config)
+    for number in STOP_SIGNALS:
         signal.signal(number, _stop)
+    end_within(STOP_SECONDS)
+    with private_tmpdir():
+        return _train(config, _folder(run_dir, config), resume=resume)
+
+
+def _folder(run_dir: Path, config: RunConfig) -> RunFolder:
+    return RunFolder(run_dir, Disk(config.learner.no_progress_seconds))
+
+
+def _train(config: RunConfig, folder: RunFolder, *, resume: Resume | None) -> int:
     learner = assemble(config, folder, resume=resume, run_id=os.environ.get("RUN_ID", ""))
     log_to_file(folder.logs / "learner.log")
     learner.exchange.start()
@@ -64,8 +74,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    """End a step that cannot end by itself in time; the last checkpoint is the point to resume."""
-    arm_hard_exit(STOP_SECONDS, 128 + number)
+    """End a step between two of its calls; the last checkpoint is the point to resume."""
     raise RunStopped(f"told to end by {signal.Signals(number).name}")
 
 

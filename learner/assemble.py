@@ -10,7 +10,6 @@ from pathlib import Path
 import mlx.core as mx
 
 from learner.algorithm import make_algorithm
-from learner.checkpoint import Position, restore_checkpoint
 from learner.data import Prompts, PromptStream, read_prompts, tokenize_prompts
 from learner.evaluator import Evaluate, make_evaluator
 from learner.exchange.exchange import Exchange
@@ -22,10 +21,13 @@ from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop
 from learner.metrics_http import MetricsServer
 from learner.plan.shape import read_shape
+from learner.resume import Resume
 from learner.run_folder import RunFolder
+from learner.starting_point import checkpoint_facts, find_start, take_folder
 from learner.step import Trainer
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
+from protocol.fingerprint import fingerprint
 from protocol.messages import Welcome
 from protocol.model_folder import model_folder
 from protocol.policy import Policy, frozen_arrays, limit_memory, load_policy, logits
@@ -82,14 +84,16 @@ def make_evaluators(config: RunConfig) -> dict[str, Evaluate]:
     return evaluators
 
 
-def assemble(config: RunConfig, folder: RunFolder, *, resume: bool, run_id: str) -> Learner:
+def assemble(
+    config: RunConfig, folder: RunFolder, *, resume: Resume | None, run_id: str
+) -> Learner:
     """Bind, load, restore and wire up everything; nothing runs yet.
 
     Args:
         config: the run.
         folder: its folder; written once nothing is left to refuse, so that bad input leaves none
             behind, nor another config in a run that is resumed.
-        resume: continue from the newest checkpoint.
+        resume: where to go on; None for a new run.
         run_id: given to peers by their environment too; empty makes one.
     """
     algorithm, evaluators = make_algorithm(config.algorithm), make_evaluators(config)
@@ -104,13 +108,12 @@ def assemble(config: RunConfig, folder: RunFolder, *, resume: bool, run_id: str)
             opened.callback(http.close)
         policy = _load(config)
         trainer = Trainer(policy, algorithm, config)
-        position = _restore(trainer, folder, config) if resume else Position(0, 0, Snapshot())
-        done = position.snapshot
+        facts = checkpoint_facts(config, prompts.train)
+        start = find_start(resume, folder, trainer.parameters, config, facts)
+        position, done = start.position, start.position.snapshot
         book = _prompt_book(prompts, policy, config, done)
-        folder.create(config, resume=resume)
         opened.callback(folder.release)
-        folder.cut_back(position.step or -1)  # at step 0 even its evaluation is done again
-        run_epoch = folder.next_run_epoch()
+        run_epoch = take_folder(folder, resume, start, config)
         exchange = Exchange(
             transport=transport,
             ledger=Ledger(ledger_limits(config), run_epoch, position.policy_version, done),
@@ -120,9 +123,14 @@ def assemble(config: RunConfig, folder: RunFolder, *, resume: bool, run_id: str)
             welcome=_welcome(config, folder.path, run_epoch, run_id),
             vocabulary=_vocabulary(policy),
             metrics=metrics,
+            fingerprint=fingerprint() if config.run.deterministic else {},
         )
         opened.pop_all()  # the exchange and the learner close them from here on
-    loop = Loop(config, trainer, exchange, evaluators, book.num_heldout, folder, metrics, position)
+    facts["run_epoch"] = str(run_epoch)
+    num_heldout = book.num_heldout
+    loop = Loop(
+        config, trainer, exchange, evaluators, num_heldout, folder, metrics, position, facts
+    )
     return Learner(loop, exchange, http)
 
 
@@ -142,6 +150,7 @@ def ledger_limits(config: RunConfig) -> LedgerLimits:
         max_refill_groups=section.max_refill_groups,
         no_resampling_pass_rate=config.data.no_resampling_pass_rate,
         pass_reward=config.data.pass_reward,
+        deterministic=config.run.deterministic,
     )
 
 
@@ -152,16 +161,6 @@ def _load(config: RunConfig) -> Policy:
         memory_bytes=config.metal.learner_memory_bytes,
     )
     return load_policy(config)
-
-
-def _restore(trainer: Trainer, folder: RunFolder, config: RunConfig) -> Position:
-    position = restore_checkpoint(folder.checkpoints, trainer.parameters, config)
-    if position is None:
-        log.warning("no checkpoint in %s: resuming from step 0", folder.checkpoints)
-        position = Position(0, 0, Snapshot())
-    else:
-        log.info("resuming after step %d", position.step)
-    return position
 
 
 def _prompt_book(prompts: Prompts, policy: Policy, config: RunConfig, done: Snapshot) -> PromptBook:

@@ -1,8 +1,8 @@
 """`python -m learner.audit RUN_DIR`: was every prompt trained exactly once, or why not?
 
-Compares what a run left behind, metrics.jsonl, rollouts/ and the newest checkpoint's ledger, with
-each other and with the order of prompts, computed anew from the data. Run it where the run was
-started, if its config names files by relative path.
+Compares what a run left behind, metrics.jsonl, eval.jsonl, rollouts/ and the newest checkpoint's
+ledger, with each other and with the order of prompts, computed anew from the data. Run it where the
+run was started, if its config names files by relative path.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from learner.audit_evaluations import wrong_evaluation_versions, wrong_evaluations
 from learner.audit_files import RunFiles, num_dropped_alone, read_run_files
 from learner.data import PromptStream, read_prompts
 from learner.ledger.groups import EVALUATION_IDS
@@ -21,6 +22,8 @@ from protocol.process import EXIT_DONE, EXIT_FAILED, fail, run_main
 
 MAX_SHOWN = 5
 """Violations of one kind that are printed."""
+COUNTED = ("dropped/", "discarded/", "masked/", "duplicates", "fenced")
+"""Counters of the ledger that are printed, by how their names begin."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ def audit(run_dir: Path) -> Audit:
         "a failed reward is null, never a number": tuple(_wrong_rewards(run)),
         "counts of metrics.jsonl agree": tuple(_wrong_counts(run)),
         "no prompt is lost": tuple(_lost(run)),
+        "all of an ended run's epochs is trained or dropped": tuple(_unfinished(run, len(prompts))),
+        "every evaluation is there once": tuple(wrong_evaluations(run)),
+        "evaluations are of their step's version": tuple(wrong_evaluation_versions(run)),
         "the checkpoint's ledger agrees": tuple(_contradicts_checkpoint(run)),
     }
     return Audit(_figures(run), violations)
@@ -78,16 +84,21 @@ def main() -> int:
 def _figures(run: RunFiles) -> dict[str, int]:
     trained, skipped = run.groups(skipped=False), run.groups(skipped=True)
     rows = [row for _, _, rows in run.batches() for row in rows]
+    shown = {name: n for name, n in sorted(run.counts.items()) if n and name.startswith(COUNTED)}
     num_done = len(trained | skipped) + run.num_dropped_alone
     num_open = max(trained | skipped, default=-1) + 1 - num_done  # some were dropped above it
     return {
+        "starts of the learner": run.num_starts,
         "steps": len(run.steps),
+        "evaluations": len(run.evaluations),
         "groups trained": len(trained),
         "rollouts trained": sum(row["group"] in trained for row in rows),
         "groups dropped with their batch": len(skipped),
         "groups dropped otherwise": run.num_dropped_alone,
         "groups open below the highest": max(num_open, 0),
         "groups beyond their first attempt": len({r["group"] for r in rows if r["attempt"] > 1}),
+        "actors that contributed": len({row["actor"] for row in rows}),
+        **shown,
     }
 
 
@@ -201,6 +212,24 @@ def _lost(run: RunFiles) -> Iterator[str]:
             f"{end - len(done)} groups below {end} were neither trained nor dropped, wanted at "
             f"most {allowed} in flight and {run.num_dropped_alone} dropped alone: "
             f"{_first_missing(done, end)}"
+        )
+
+
+def _unfinished(run: RunFiles, num_prompts: int) -> Iterator[str]:
+    """A run that ends for want of prompts leaves none open of any epoch that it began."""
+    if not run.data_has_ended:
+        return
+    done = run.groups(skipped=False) | run.groups(skipped=True)
+    num_done, epochs = len(done) + run.num_dropped_alone, run.config.data.epochs
+    if run.config.data.no_resampling_pass_rate is not None:
+        epochs = -(-num_done // num_prompts)  # it may end early, all prompts retired
+    if epochs is None:
+        yield f"the run ended after step {run.last_step}, before max_steps, without an end of data"
+    elif num_done != epochs * num_prompts:
+        yield (
+            f"{epochs} epochs have {epochs * num_prompts} prompts, {len(done)} were in a batch and "
+            f"{run.num_dropped_alone} dropped alone; without a batch are "
+            f"{_first_missing(done, epochs * num_prompts)}"
         )
 
 

@@ -24,12 +24,32 @@ class RunFiles:
 
     config: RunConfig
     metrics: Rows
+    evaluations: Rows
     rollouts: dict[int, Rows]
     """By step, rising."""
     checkpoint: tuple[Snapshot, int] | None
     """The newest one's ledger, and its step."""
-    num_dropped_alone: int
-    """Groups that were dropped outside of a batch, which leave no rows."""
+    counts: Mapping[str, int]
+    """What happened in the lineage of the last step: the ledger's counters."""
+    num_starts: int
+    """Of the learner, those that came as far as to bind."""
+    has_ended: bool
+    """It reached max_steps or the end of its data, and evaluated and saved after that."""
+
+    @property
+    def num_dropped_alone(self) -> int:
+        """Groups that were dropped outside of a batch, which leave no rows."""
+        return num_dropped_alone(self.counts)
+
+    @property
+    def last_step(self) -> int:
+        """0 before the first."""
+        return max(self.steps, default=0)
+
+    @property
+    def data_has_ended(self) -> bool:
+        """The run ended for want of prompts: nothing may be open any more."""
+        return self.has_ended and self.last_step < self.config.run.max_steps
 
     @cached_property
     def steps(self) -> dict[int, dict[str, Any]]:
@@ -68,12 +88,18 @@ def read_run_files(run_dir: Path) -> RunFiles:
         int(path.stem.removeprefix("step_")): _rows(path)
         for path in sorted((run_dir / "rollouts").glob("step_*.jsonl"))
     }
+    last = metrics[-1] if metrics else {}
+    summary = _summary(run_dir)
+    has_ended = summary is not None and _in_batches(summary) == _in_batches(last)
     return RunFiles(
         load_config(run_dir / "config.yaml"),
         metrics,
+        _rows(run_dir / "eval.jsonl"),
         rollouts,
         _newest_checkpoint(run_dir / "checkpoints"),
-        _dropped_alone(run_dir, metrics),
+        summary if summary is not None and has_ended else last,
+        _num_starts(run_dir / "run_epoch"),
+        has_ended,
     )
 
 
@@ -93,11 +119,24 @@ def _newest_checkpoint(folder: Path) -> tuple[Snapshot, int] | None:
     return Snapshot.from_json(state["ledger"]), state["step"]
 
 
-def _dropped_alone(run_dir: Path, metrics: Rows) -> int:
-    summary = run_dir / "summary.json"
-    counts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-    found = [*metrics[-1:], counts]
-    return max(num_dropped_alone(row) for row in found)
+def _num_starts(run_epoch: Path) -> int:
+    return int(run_epoch.read_text(encoding="utf-8")) if run_epoch.is_file() else 0
+
+
+def _summary(run_dir: Path) -> dict[str, int] | None:
+    path = run_dir / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _in_batches(counts: Mapping[str, Any]) -> dict[str, int]:
+    """How many groups ended in batches; a run that was continued has more than its old summary."""
+    return {
+        name: number
+        for name, number in counts.items()
+        if number
+        and (name == "trained" or name.startswith("dropped/"))
+        and name.removeprefix("dropped/") not in DROPPED_ALONE
+    }
 
 
 def num_dropped_alone(counts: Mapping[str, int]) -> int:

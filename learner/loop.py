@@ -7,20 +7,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from learner.checkpoint import Position, prune_checkpoints, save_checkpoint
+from learner.checkpoints.position import Position
+from learner.checkpoints.writer import CheckpointWriter
+from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
+from learner.disk import RETRY_SECONDS
 from learner.evaluator import Evaluate
 from learner.gauges import show
 from learner.guards import Guards
 from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows
-from learner.run_folder import RunFolder
+from learner.run_folder import SUMMARY, RunFolder
 from learner.samples import ScoredBatch, ScoredSample
 from learner.step import StepResult, Trainer
 from protocol.config import RunConfig
-from protocol.errors import RunStopped
+from protocol.errors import CheckpointError, RunStopped
 from protocol.telemetry import Metrics
 from protocol.weights import PackedWeights, pack
 
 log = logging.getLogger("learner.loop")
+
+CLOSE_SECONDS = 2.0
+"""For a checkpoint that is being written when a run ends early."""
 
 
 class Exchange(Protocol):
@@ -59,13 +65,25 @@ class Loop:
     folder: RunFolder
     metrics: Metrics
     position: Position
+    facts: Mapping[str, str]
+    """Stand in every checkpoint."""
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _guards: Guards = field(init=False)
-    _saved_step: int = -1
-    _evaluated_step: int = -1
+    _writer: CheckpointWriter = field(init=False)
+    _weights_digest: str = ""
+    """Of the policy version that is published."""
+    _saved_step: int = field(init=False)
+    _evaluated_step: int = field(init=False)
 
     def __post_init__(self) -> None:
+        step = self.position.step
+        self._saved_step = step or -1  # of a resumed run: its checkpoint is there,
+        self._evaluated_step = step if self.folder.is_evaluated(step) else -1  # and maybe this
         self._guards = Guards(self.config, self.trainer.logprobs)
+        self._writer = CheckpointWriter(
+            self.folder.checkpoints, self.config, self.facts, before=self.folder.sync
+        )
 
     def run(self) -> None:
         """Train until max_steps, or the end of the data.
@@ -73,8 +91,17 @@ class Loop:
         Raises:
             RunStopped: no progress, too many steps with non-finite numbers in a row, or a sandbox
                 that fails.
+            CheckpointError: the last checkpoint cannot be saved.
         """
-        self.exchange.publish(self._packed(), trained=False)
+        try:
+            self._run()
+        finally:
+            self._writer.close(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        first = self._packed()
+        self._weights_digest = first.digest
+        self.exchange.publish(first, trained=False)
         if self.config.evaluation.before_training and self.position.step == 0:
             self._evaluate()
         while self.position.step < self.config.run.max_steps:
@@ -88,9 +115,10 @@ class Loop:
                 self._evaluate()
             if _due(self.position.step, self.config.checkpoints.interval):
                 self._save()
+        self._save()  # before the evaluation: it may fail
         self._evaluate()
-        self._save()
-        self.folder.write_json("summary.json", self.exchange.counts())
+        self._finish_saving()
+        self.folder.write_json(SUMMARY, self.exchange.counts())
         if self._guards.why_nothing:
             raise RunStopped(f"no step was trained: {self._guards.why_nothing}")
 
@@ -109,24 +137,34 @@ class Loop:
             snapshot = snapshot.with_batch_dropped(result.skipped)
         else:
             version += 1
-            self._publish(clock)
+            self._weights_digest = self._publish(clock)
         self.position = Position(step, version, snapshot)
         self._record(batch, result, clock)
         self._guards.stop_if_sandbox_fails(batch.samples, f"step {step}")
         self._guards.stop_if_hopeless(batch.samples, result, step, version)
 
-    def _publish(self, clock: StepClock) -> None:
+    def _publish(self, clock: StepClock) -> str:
         began = self.clock()
         packed = self._packed()
         self.exchange.publish(packed, trained=True)
         clock.publish_seconds = self.clock() - began
         clock.publish_bytes = len(packed.data)
+        return packed.digest
+
+    def _digests(self) -> dict[str, str]:
+        """Of the step that was just recorded in rollouts/."""
+        rollouts = rollouts_digest(self.folder.rollouts_of(self.position.step))
+        digests = {WEIGHTS: self._weights_digest, ROLLOUTS: rollouts}
+        if self.config.run.deterministic:
+            digests[MASTERS] = masters_digest(self.trainer.parameters.masters.arrays)
+        return digests
 
     def _packed(self) -> PackedWeights:
         return pack(self.trainer.parameters.masters.rounded().items())
 
     def _record(self, batch: ScoredBatch, result: StepResult, clock: StepClock) -> None:
         counts = self.exchange.counts()
+        self.folder.write_rollouts(self.position.step, rollout_rows(batch.samples, result))
         row = metrics_row(
             step=self.position.step,
             policy_version=self.position.policy_version,
@@ -135,8 +173,8 @@ class Loop:
             clock=clock,
             now=self.clock(),
             counts=counts,
+            digests=self._digests(),
         )
-        self.folder.write_rollouts(self.position.step, rollout_rows(batch.samples, result))
         self.folder.append_metrics(row)
         show(self.metrics, row, counts)
         self._guards.warn(row)
@@ -155,12 +193,12 @@ class Loop:
         self._guards.stop_if_sandbox_fails(samples, f"the evaluation at step {self.position.step}")
         if len(samples) < self.num_heldout:
             log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
-        for name, evaluate in self.evaluators.items():
-            figures = evaluate(samples)
-            row = evaluation_row(
-                self.position.step, self.position.policy_version, name, figures, len(samples)
-            )
-            self.folder.append_evaluation(row)
+        found = {name: evaluate(samples) for name, evaluate in self.evaluators.items()}
+        step, version = self.position.step, self.position.policy_version
+        self.folder.append_evaluations(
+            [evaluation_row(step, version, name, found[name], len(samples)) for name in found]
+        )
+        for name, figures in found.items():
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
             log.info("held-out %s at step %d: %s", name, self.position.step, shown)
             if any(not math.isfinite(value) for value in figures.values()):
@@ -170,15 +208,21 @@ class Loop:
         if self._saved_step == self.position.step:
             return
         self._saved_step = self.position.step
-        path = save_checkpoint(
-            self.folder.checkpoints,
-            self.position,
-            self.trainer.policy,
-            self.trainer.parameters,
-            self.config,
-        )
-        prune_checkpoints(path, self.config.checkpoints.keep_last)
-        log.info("saved %s", path)
+        self._writer.save(self.position, self.trainer.policy, self.trainer.parameters)
+
+    def _finish_saving(self) -> None:
+        """Wait for the last checkpoint; where it fails (a full disk), try again for a while."""
+        began = self.clock()
+        while True:
+            try:
+                self._writer.wait()
+            except CheckpointError:
+                if self.clock() - began >= self.config.learner.no_progress_seconds:
+                    raise
+            else:
+                return
+            self.sleep(RETRY_SECONDS)
+            self._writer.save(self.position, self.trainer.policy, self.trainer.parameters)
 
 
 def _due(step: int, interval: int) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def metrics_row(
     clock: StepClock,
     now: float,
     counts: Mapping[str, int],
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """One row of metrics.jsonl.
 
@@ -65,6 +67,7 @@ def metrics_row(
         clock: its seconds.
         now: when it ended.
         counts: of the exchange.
+        digests: of the step, under the names of learner/digests.py.
     """
     seconds = max(now - clock.started, 1e-9)
     num_tokens = sum(len(sample.rollout.token_ids) for sample in samples)
@@ -87,6 +90,7 @@ def metrics_row(
         "publish_bytes": clock.publish_bytes,
         "skipped": result.skipped,
         **{name: n for name, n in counts.items() if name.startswith(KEPT_COUNTS)},
+        **digests,
     }
 
 

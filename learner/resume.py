@@ -1,5 +1,7 @@
 """Which run a learner may continue, and from where."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,78 @@ PINNED = (
 )
 """What a resumed run must share with its checkpoints and its ledger."""
 
+PINNED_BITS = (
+    "run.deterministic",
+    "policy",
+    "generation",
+    "rewards",
+    "algorithm",
+    *(
+        f"learner.{key}"
+        for key in (
+            *("optimizer", "critic_learning_rate", "max_refill_groups"),
+            *("filter_zero_advantages", "microbatch_tokens", "logits_chunk_tokens"),
+            *("share_prompts", "grad_checkpoint"),
+        )
+    ),
+)
+"""What a deterministic run must keep besides, to end in the same bytes."""
+
+LATEST = "latest"
+"""What `--resume` means where nothing follows it."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What `--resume` asks for."""
+
+    step: int | None = None
+    """Of the checkpoint to go on from; None is the newest whole one."""
+    source: Path | None = None
+    """The run folder that this run begins as a copy of; None continues its own."""
+
+
+def parse_resume(text: str | None, run_dir: Path) -> Resume | None:
+    """What follows `--resume`: `latest`, a step, a run folder, or a checkpoint in one.
+
+    Args:
+        text: None where the option was not given.
+        run_dir: the run's own folder; naming that is no fork.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if not text:
+        return None
+    if text == LATEST:
+        return Resume()
+    if re.fullmatch(r"(step_)?[0-9]{1,12}", text):
+        return Resume(int(text.removeprefix("step_")))
+    step, source = None, Path(text).absolute()
+    if source.parent.name == "checkpoints" and source.name.startswith("step_"):
+        resume = parse_resume(source.name, run_dir)
+        step, source = resume and resume.step, source.parent.parent
+    if not (source / "config.yaml").is_file():
+        raise ConfigError(
+            f"--resume {text}: {source} is no run folder (it has no config.yaml). Wanted: nothing "
+            "for the newest checkpoint, a step, a run's folder, or a checkpoint in one"
+        )
+    own = source.resolve() == run_dir.absolute().resolve()
+    return Resume(step, None if own else source)
+
+
+def check_start(run_dir: Path, resume: Resume | None, config: RunConfig) -> None:
+    """Check what can be checked of a run folder before anything is loaded.
+
+    Raises:
+        ConfigError: the folder is there and should not be, or the reverse, or a checkpoint was made
+            with another config.
+    """
+    forks = resume is not None and resume.source is not None
+    refuse_existing(run_dir, resume=resume is not None and not forks)
+    if resume is not None:
+        refuse_contradiction(resume.source or run_dir, config, forks=forks)
+
 
 def refuse_existing(path: Path, *, resume: bool) -> None:
     """Let nobody write into another run's folder by accident.
@@ -40,19 +114,25 @@ def refuse_existing(path: Path, *, resume: bool) -> None:
         raise ConfigError(f"there is no run folder {path} to resume: leave --resume out")
 
 
-def refuse_contradiction(path: Path, config: RunConfig) -> None:
+def refuse_contradiction(path: Path, config: RunConfig, *, forks: bool = False) -> None:
     """Let a run be resumed only with what its checkpoints and its ledger were made with.
+
+    Args:
+        path: the run folder.
+        config: what the run is to go on with.
+        forks: as another run, whose bytes need not be this one's.
 
     Raises:
         ConfigError: a pinned key differs from the folder's config.yaml; all of them are named.
     """
     if not (path / "config.yaml").is_file():
         return
-    before = load_config(path / "config.yaml").model_dump(mode="json")
-    now = config.model_dump(mode="json")
+    earlier = load_config(path / "config.yaml")
+    before, now = earlier.model_dump(mode="json"), config.model_dump(mode="json")
+    strict = not forks and (earlier.run.deterministic or config.run.deterministic)
     differ = [
         f"{key} was {_at(before, key)!r} and is {_at(now, key)!r}"
-        for key in PINNED
+        for key in (*PINNED, *(PINNED_BITS if strict else ()))
         if _at(before, key) != _at(now, key)
     ]
     if differ:

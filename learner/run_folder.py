@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from learner.disk import Disk, sync, write_atomically
 from learner.resume import refuse_existing
 from protocol.config import RunConfig
 from protocol.config_file import dump_config
@@ -16,19 +17,27 @@ from protocol.errors import ConfigError
 
 log = logging.getLogger("learner.run_folder")
 
+SUMMARY = "summary.json"
+"""What became of the groups, written at the end of a run."""
+
+_APPENDED = ("metrics.jsonl", "eval.jsonl")
+"""Files that grow by a row at a time."""
+
 
 class RunFolder:
     """Paths and files of one run.
 
     Args:
         path: the folder, `runs/<name>`.
+        disk: how its files are written; the default waits a few minutes for a full disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk | None = None) -> None:
         self.path = path.absolute()
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self._rollouts = self.path / "rollouts"
+        self._disk = disk or Disk()
         self._lock: int | None = None
 
     def create(self, config: RunConfig, *, resume: bool) -> None:
@@ -80,15 +89,16 @@ class RunFolder:
                 f"{path} holds no number: write one into it that is above every `run epoch` in "
                 f"{self.logs}"
             ) from None
-        write_atomically(path, f"{epoch}\n")
+        self._disk.write_atomically(path, f"{epoch}\n")
         return epoch
 
     def cut_back(self, step: int) -> None:
         """Forget every record of steps after `step`: they will be trained again."""
-        for name in ("metrics.jsonl", "eval.jsonl"):
+        (self.path / SUMMARY).unlink(missing_ok=True)  # of an end that was none
+        for name in _APPENDED:
             path = self.path / name
             if path.exists():
-                _keep_rows(path, step)
+                self._disk.write_atomically(path, _rows_upto(path, step))
         for path in self._rollouts.glob("step_*.jsonl"):
             number = path.stem.removeprefix("step_")
             if number.isdecimal() and int(number) > step:
@@ -98,42 +108,45 @@ class RunFolder:
         """Add one step's row to metrics.jsonl; what is not finite becomes null."""
         self._append("metrics.jsonl", row)
 
-    def append_evaluation(self, row: Mapping[str, Any]) -> None:
-        """Add one evaluation's row to eval.jsonl."""
-        self._append("eval.jsonl", row)
+    def append_evaluations(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add all rows of a step's evaluation to eval.jsonl, a row an evaluator."""
+        self._append("eval.jsonl", *rows)
 
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write every rollout of one step's batch."""
         lines = "".join(json.dumps(finite(row)) + "\n" for row in rows)
-        write_atomically(self._rollouts / f"step_{step:06d}.jsonl", lines)
+        self._disk.write_atomically(self.rollouts_of(step), lines)
+
+    def rollouts_of(self, step: int) -> Path:
+        """The file of one step's rollouts."""
+        return self._rollouts / f"step_{step:06d}.jsonl"
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether eval.jsonl has rows of a step; those of one step are written together."""
+        path = self.path / "eval.jsonl"
+        if not path.is_file():
+            return False
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return any(json.loads(line)["step"] == step for line in lines)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder, whole or not at all."""
-        write_atomically(self.path / name, json.dumps(finite(value), indent=1) + "\n")
+        text = json.dumps(finite(value), indent=1) + "\n"
+        self._disk.write_atomically(self.path / name, text)
 
-    def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(row)) + "\n")
+    def sync(self) -> None:
+        """Wait until every row that was added is on disk; from any thread.
 
+        A checkpoint must not be there without the rows of its steps.
+        """
+        for path in (self.path / name for name in _APPENDED):
+            if path.exists():
+                sync(path)
+        sync(self.path)
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
+        lines = "".join(json.dumps(finite(row)) + "\n" for row in rows)
+        self._disk.append(self.path / name, lines)
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -147,8 +160,8 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def _keep_rows(path: Path, step: int) -> None:
-    """Keep a file's rows up to a step; a row that is none is dropped, and said so."""
+def _rows_upto(path: Path, step: int) -> str:
+    """A file's rows up to a step; a row that is none is left out, and said so."""
     kept: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
@@ -158,4 +171,4 @@ def _keep_rows(path: Path, step: int) -> None:
             continue
         if keep:
             kept.append(line + "\n")
-    write_atomically(path, "".join(kept))
+    return "".join(kept)

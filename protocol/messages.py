@@ -26,7 +26,7 @@ from protocol.fields import (
     TokenIds,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised with every change that an older peer would misread."""
 
 
@@ -215,15 +215,27 @@ class Rollout(Message):
         return self
 
 
-class RolloutAck(Message):
-    """Learner -> actor: taken (or of no use any more); the actor forgets it."""
+class SampleAck(BaseModel):
+    """One rollout or score that need not come again."""
 
-    code = 21
+    model_config = ConfigDict(frozen=True, extra="ignore")
     group_id: Count
     attempt: Count
     sample: Count
+
+
+class RolloutAck(SampleAck):
+    """One rollout, and whether it was of use."""
+
     accepted: bool
     reason: str = Field(default="", max_length=200)
+
+
+class RolloutAcks(Message):
+    """Learner -> actor: taken (or of no use any more); the actor forgets them."""
+
+    code = 21
+    acks: tuple[RolloutAck, ...] = Field(max_length=10_000, fail_fast=True)
 
 
 class ScoreTask(BaseModel):
@@ -285,13 +297,11 @@ class Score(Message):
         return self
 
 
-class ScoreAck(Message):
-    """Learner -> reward worker: taken (or of no use any more); the worker forgets it."""
+class ScoreAcks(Message):
+    """Learner -> reward worker: taken (or of no use any more); the worker forgets them."""
 
     code = 24
-    group_id: Count
-    attempt: Count
-    sample: Count
+    acks: tuple[SampleAck, ...] = Field(max_length=10_000, fail_fast=True)
 
 
 # --- weights: a version on request, in chunks --------------------------------------------------

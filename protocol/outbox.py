@@ -27,12 +27,16 @@ class Outbox:
         """Forget the message of that key, if it is held."""
         self._kept.pop(key, None)
 
-    def due(self, now: float) -> Iterator[Message]:
-        """Messages to send now; each is due again later, until it is acked."""
+    def due(self, now: float) -> Iterator[tuple[Hashable, Message]]:
+        """Messages to send now, the one held longest first; say `sent` of each that was."""
         for key, (message, due_at) in list(self._kept.items()):
             if due_at <= now and key in self._kept:
-                self._kept[key] = (message, now + self._resend_seconds)
-                yield message
+                yield key, message
+
+    def sent(self, key: Hashable, now: float) -> None:
+        """Note that a message was sent: it is due again later, until it is acked."""
+        if kept := self._kept.get(key):
+            self._kept[key] = (kept[0], now + self._resend_seconds)
 
     def make_all_due(self) -> None:
         """Send everything again at once: the connection is new."""

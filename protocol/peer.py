@@ -21,8 +21,8 @@ from protocol.messages import (
     LeaseProgress,
     Message,
     Refused,
-    RolloutAck,
-    ScoreAck,
+    RolloutAcks,
+    ScoreAcks,
     Welcome,
 )
 from protocol.outbox import Outbox
@@ -35,6 +35,8 @@ log = logging.getLogger("protocol.peer")
 HELLO_SECONDS = 2.0
 SILENCE_SECONDS = 5.0
 RESEND_SECONDS = 5.0
+FULL_QUEUE_SECONDS = 0.05
+"""Until a full queue is tried again."""
 
 
 class PeerStatus(NamedTuple):
@@ -86,6 +88,7 @@ class PeerLink:
         self._to_keep: deque[tuple[Hashable, Message]] = deque()
         self._outbox = Outbox(RESEND_SECONDS)
         self._status = PeerStatus("starting", -1, 0)
+        self._queue_is_full = False
         self._welcome: Welcome | None = None
         self._run_epoch = -1
         self._hello_at = 0.0
@@ -164,7 +167,8 @@ class PeerLink:
 
     def _wait_seconds(self) -> float:
         due_at = self._hello_at if self._welcome is None else self._heartbeat_at
-        return min(max(due_at - self._clock(), 0.0), 1.0)
+        most = FULL_QUEUE_SECONDS if self._queue_is_full else 1.0
+        return min(max(due_at - self._clock(), 0.0), most)
 
     def _handle(self, received: Received) -> None:
         self._heard_at = self._silence_told_at = self._clock()
@@ -180,8 +184,9 @@ class PeerLink:
                 self._end(0, message.reason)
             case HelloWanted():
                 self._welcome, self._hello_at = None, 0.0
-            case RolloutAck() | ScoreAck():
-                self._outbox.ack((message.group_id, message.attempt, message.sample))
+            case RolloutAcks() | ScoreAcks():
+                for ack in message.acks:
+                    self._outbox.ack((ack.group_id, ack.attempt, ack.sample))
             case _:
                 self._inbox.put(received)
 
@@ -212,10 +217,16 @@ class PeerLink:
             self._heartbeat_at = now + self._heartbeat_seconds
             self._transport.send(Channel.CONTROL, encode(self._heartbeat()))
         self._flush()
-        if self._welcome is not None:
-            for message in self._outbox.due(now):
-                self._transport.send(Channel.ROLLOUTS, encode(message))
+        self._queue_is_full = self._welcome is not None and not self._send_kept(now)
         self._tell_of_silence(now)
+
+    def _send_kept(self, now: float) -> bool:
+        """Send what is due and not acked; False if the socket's queue took only a part."""
+        for key, message in self._outbox.due(now):
+            if not self._transport.send(Channel.ROLLOUTS, encode(message)):
+                return False
+            self._outbox.sent(key, now)
+        return True
 
     def _flush(self) -> None:
         while self._to_keep:

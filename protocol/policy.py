@@ -109,6 +109,7 @@ def load_policy(config: RunConfig) -> Policy:
     weight_dtype, compute_dtype = dtypes(config.policy)
     _round(model, weight_dtype, compute_dtype)
     if config.learner.tuning == "lora":
+        mx.random.seed(config.run.seed)  # adapters begin alike in every process of a run
         _add_adapters(model, config.learner.lora, compute_dtype)
     elif any(hasattr(module, "bits") for module in model.modules()):
         raise ConfigError(f"model {config.model.path} is quantised: set learner.tuning=lora")

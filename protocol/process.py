@@ -5,6 +5,7 @@ import ctypes
 import logging
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -33,7 +34,13 @@ EXIT_BAD_INPUT = 2
 ERROR_PREFIX = "error: "
 """Begins the last line of a process that failed; the rest is the reason."""
 
+STOP_SECONDS = 3.0
+"""From the signal that ends a role to its end, whatever it is doing then; honcho waits for 5 s."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 _PR_SET_PDEATHSIG = 1
+_private_folders: list[str] = []
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
@@ -86,14 +93,58 @@ def _watch_parent(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm_hard_exit(seconds: float, code: int) -> None:
-    """End the process after so many seconds, whatever its threads are doing then."""
+def arm_hard_exit(seconds: float, code: int, reason: str = "") -> None:
+    """End the process after so many seconds, whatever its threads are doing then.
+
+    Args:
+        seconds: from now.
+        code: the exit code.
+        reason: printed as `run_main` prints reasons; empty prints nothing.
+    """
 
     def end() -> None:
         time.sleep(seconds)
-        os._exit(code)
+        _exit_now(code, reason)
 
     threading.Thread(target=end, name="hard-exit", daemon=True).start()
+
+
+def end_within(seconds: float) -> None:
+    """Bound this process's end: so long after the first SIGTERM or SIGINT, at the second at once.
+
+    The code is 128 + signal then. Python's own handlers, which must be there for both signals, are
+    not touched, but they wait until the main thread's call (mx.eval, say) has returned. C's handler
+    writes the signal's number to a pipe at once, and a thread reads it. For the main thread, once.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watch = threading.Thread(target=_watch_signals, args=(reading, seconds), name="signals")
+    watch.daemon = True
+    watch.start()
+
+
+def _watch_signals(reading: int, seconds: float) -> None:
+    told = False
+    while True:
+        number = os.read(reading, 1)[0]
+        if number not in STOP_SIGNALS:
+            continue
+        name, code = signal.Signals(number).name, 128 + number
+        if told:
+            _exit_now(code, f"killed by a second signal, {name}")
+        told = True
+        arm_hard_exit(seconds, code, f"told to end by {name}, and did not within {seconds:g} s")
+
+
+def _exit_now(code: int, reason: str) -> NoReturn:
+    # Past sys.stderr, whose lock another thread may hold, and only where nobody has to read first.
+    with contextlib.suppress(OSError, ValueError):
+        if reason and select.select([], [2], [], 0.0)[1]:
+            os.write(2, f"{ERROR_PREFIX}{reason}\n".encode())
+    for folder in _private_folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -103,6 +154,7 @@ def private_tmpdir() -> Generator[None]:
     mx.compile keeps native code under TMPDIR and loads it again: nobody else may write there.
     """
     before, folder = os.environ.get("TMPDIR"), tempfile.mkdtemp(prefix="mlxrl-")
+    _private_folders.append(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     try:
         yield
@@ -112,6 +164,7 @@ def private_tmpdir() -> Generator[None]:
         if before is not None:
             os.environ["TMPDIR"] = before
         shutil.rmtree(folder, ignore_errors=True)
+        _private_folders.remove(folder)
 
 
 def peak_rss_bytes() -> int:

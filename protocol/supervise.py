@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NamedTuple
 
-from protocol.process import EXIT_BAD_INPUT, EXIT_DONE, die_with_parent, fail
+from protocol.process import EXIT_BAD_INPUT, EXIT_DONE, STOP_SIGNALS, die_with_parent, fail
 
 log = logging.getLogger("protocol.supervise")
 
@@ -26,6 +26,8 @@ NEVER_RESTARTED = (EXIT_DONE, EXIT_BAD_INPUT)
 
 _HONCHO = "HONCHO_PROCESS_NAME"
 _LINGER_SECONDS = 2.0
+_KILL_SECONDS = 3.7
+"""From a signal to the role's SIGKILL: after its own hard exit, before honcho's SIGKILL at 5 s."""
 
 
 class Decision(NamedTuple):
@@ -105,7 +107,8 @@ def supervised(run: Callable[[], int], module: str) -> int:
 
     With MLX_RL_SUPERVISED=1 in the environment it is called here, and this process dies with its
     parent. Otherwise `python -m module` with this process's arguments is a child that is restarted
-    by RestartPolicy, gets SIGTERM and SIGINT from here, and dies with this process.
+    by RestartPolicy, gets SIGTERM and SIGINT from here, and dies with this process. What does not
+    end within 3.7 s of a signal is killed; a second signal kills at once.
 
     Args:
         run: the role; returns an exit code.
@@ -131,12 +134,12 @@ class _Supervisor:
         self._told_to_stop = False
 
     def run(self) -> int:
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        for number in before:
-            signal.signal(number, self._forward)
+        handlers = dict.fromkeys(STOP_SIGNALS, self._forward) | {signal.SIGALRM: self._kill}
+        before = {number: signal.signal(number, handlers[number]) for number in handlers}
         try:
             return self._loop()
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -167,11 +170,19 @@ class _Supervisor:
             self._child.terminate()
         return self._child.wait()
 
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None) -> None:
+        if self._told_to_stop:
+            return self._kill(number, frame)
         self._told_to_stop = True
         self._signals.put(number)
+        signal.setitimer(signal.ITIMER_REAL, _KILL_SECONDS)  # no lock, no thread: safe in a handler
         if self._child is not None:
             self._child.send_signal(number)
+        return None
+
+    def _kill(self, _number: int, _frame: FrameType | None) -> None:
+        if self._child is not None:
+            self._child.kill()
 
     def _wait(self, seconds: float) -> int:
         try:

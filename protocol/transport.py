@@ -10,28 +10,23 @@ be called from others.
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
-from enum import IntEnum
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import zmq
 from typing_extensions import override
 from zmq.utils.monitor import recv_monitor_message
 
+from protocol.channels import LEARNER, MIB, PEER, Bounds, Channel
 from protocol.errors import ConfigError
-from protocol.wire import MAX_FRAME_BYTES, Buffer
+from protocol.wire import Buffer
 
 MAX_BATCH = 256
-"""Messages taken from one socket before the others get their turn."""
-
-
-class Channel(IntEnum):
-    """One kind of traffic; the value is the offset from the learner's port."""
-
-    CONTROL = 0
-    ROLLOUTS = 1
-    WEIGHTS = 2
-    NOTICE = 3
+MAX_BATCH_BYTES = 64 * MIB
+"""Messages, and their bytes, taken from one socket before the others get their turn."""
+GATHER_SECONDS = 0.01
+"""The learner lets messages gather for so long: fewer turns leave training more of the machine."""
 
 
 class Arrival(NamedTuple):
@@ -119,14 +114,16 @@ class _Sockets:
         self._waker.setblocking(False)
         self._poller.register(self._woken, zmq.POLLIN)
 
-    def _open(self, channel: Channel, kind: int) -> "zmq.Socket[bytes]":
+    def _open(self, channel: Channel, kind: int, bounds: Bounds) -> "zmq.Socket[bytes]":
         opened = self._context.socket(kind)
         opened.setsockopt(zmq.LINGER, 500)
-        opened.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        opened.setsockopt(zmq.SNDHWM, 20_000)
-        opened.setsockopt(zmq.RCVHWM, 20_000)
-        opened.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-        opened.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4000)
+        opened.setsockopt(zmq.MAXMSGSIZE, bounds.max_frame_bytes)
+        opened.setsockopt(zmq.RCVHWM, bounds.receive_messages)
+        opened.setsockopt(zmq.SNDHWM, bounds.send_messages)
+        opened.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        opened.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 5)
+        opened.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+        opened.setsockopt(zmq.TCP_KEEPALIVE_CNT, 4)
         opened.setsockopt(zmq.RECONNECT_IVL, 100)
         opened.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         opened.setsockopt(zmq.IPV6, 1)
@@ -152,11 +149,17 @@ class _Sockets:
         self._waker.close()
 
 
-def _drain(opened: "zmq.Socket[bytes]") -> Iterator[list["zmq.Frame"]]:
+def _drain(opened: "zmq.Socket[bytes]", *, copy: bool) -> Iterator[list[Any]]:
+    """Messages in the order of their arrival, as bytes (small ones are cheaper so) or frames."""
+    num_bytes = 0
     for _ in range(MAX_BATCH):
         try:
-            yield opened.recv_multipart(zmq.NOBLOCK, copy=False)
+            parts: list[Any] = opened.recv_multipart(zmq.NOBLOCK, copy=copy)
         except zmq.Again:
+            return
+        num_bytes += sum(map(len, parts))
+        yield parts
+        if num_bytes >= MAX_BATCH_BYTES:
             return
 
 
@@ -172,12 +175,12 @@ class LearnerSockets(_Sockets, LearnerTransport):
         self._monitor = None
         try:
             for channel in (Channel.CONTROL, Channel.ROLLOUTS, Channel.WEIGHTS):
-                router = self._open(channel, zmq.ROUTER)
+                router = self._open(channel, zmq.ROUTER, LEARNER[channel])
                 router.setsockopt(zmq.ROUTER_MANDATORY, 1)
                 router.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a peer that reconnects takes over
                 self._bind(router, bind, port + channel)
                 self._poller.register(router, zmq.POLLIN)
-            publisher = self._open(Channel.NOTICE, zmq.XPUB)
+            publisher = self._open(Channel.NOTICE, zmq.XPUB, LEARNER[Channel.NOTICE])
             self._bind(publisher, bind, port + Channel.NOTICE)
             self._poller.register(publisher, zmq.POLLIN)  # unread, it would keep what peers send
         except ConfigError:
@@ -199,19 +202,13 @@ class LearnerSockets(_Sockets, LearnerTransport):
     @override
     def receive(self, timeout_seconds: float) -> list[Arrival]:
         ready = self._ready(timeout_seconds)
+        if not ready.isdisjoint(self._channels.values()):
+            time.sleep(GATHER_SECONDS)
         arrivals: list[Arrival] = []
         for channel, opened in self._channels.items():
-            if opened not in ready:
-                continue
-            for parts in _drain(opened):
-                if channel is Channel.NOTICE:
-                    if not _is_subscription(parts):
-                        arrivals.append(Arrival(channel, b"", [part.bytes for part in parts], -1))
-                    continue
-                identity, *frames = parts
-                connection = _connection(identity) if channel is Channel.CONTROL else -1
-                buffers: list[Buffer] = [frame.bytes for frame in frames]
-                arrivals.append(Arrival(channel, identity.bytes, buffers, connection))
+            if opened in ready:
+                for parts in _drain(opened, copy=channel is not Channel.CONTROL):
+                    arrivals += _arrivals(channel, parts)
         return arrivals
 
     @override
@@ -224,7 +221,8 @@ class LearnerSockets(_Sockets, LearnerTransport):
     @override
     def send(self, channel: Channel, routing_id: bytes, frames: list[Buffer]) -> bool:
         try:
-            self._channels[channel].send_multipart([routing_id, *frames], zmq.NOBLOCK, copy=False)
+            copy = channel is not Channel.WEIGHTS  # small messages are cheaper to copy
+            self._channels[channel].send_multipart([routing_id, *frames], zmq.NOBLOCK, copy=copy)
         except (zmq.Again, zmq.ZMQError):
             return False
         return True
@@ -242,8 +240,18 @@ class LearnerSockets(_Sockets, LearnerTransport):
         super().close()
 
 
-def _is_subscription(parts: list["zmq.Frame"]) -> bool:
-    return len(parts) == 1 and parts[0].bytes[:1] in (b"\0", b"\1")
+def _arrivals(channel: Channel, parts: Sequence[Any]) -> Iterator[Arrival]:
+    """The message as the exchange sees it; nothing for a subscription to notices."""
+    if channel is Channel.NOTICE:
+        if len(parts) != 1 or parts[0][:1] not in (b"\0", b"\1"):
+            yield Arrival(channel, b"", list(parts), -1)
+    elif channel is Channel.CONTROL:
+        identity, *frames = parts
+        buffers: list[Buffer] = [frame.bytes for frame in frames]
+        yield Arrival(channel, identity.bytes, buffers, _connection(identity))
+    else:
+        identity, *frames = parts
+        yield Arrival(channel, identity, frames, -1)
 
 
 def _connection(frame: "zmq.Frame") -> int:
@@ -266,11 +274,15 @@ class PeerSockets(_Sockets, PeerTransport):
         host, port = parse_address(address)
         for channel in Channel:
             notice = channel is Channel.NOTICE
-            opened = self._open(channel, zmq.SUB if notice else zmq.DEALER)
+            opened = self._open(channel, zmq.SUB if notice else zmq.DEALER, PEER[channel])
             if notice:
                 opened.setsockopt(zmq.SUBSCRIBE, b"")
             else:
                 opened.setsockopt(zmq.ROUTING_ID, routing_id.encode())
+            # Not on the learner's side: libzmq 4.3.5 aborts the process when a connection whose
+            # queue is full ends and its heartbeat falls due before the queue is read.
+            opened.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+            opened.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4000)
             opened.connect(f"tcp://{host}:{port + channel}")
             self._poller.register(opened, zmq.POLLIN)
 
@@ -282,7 +294,7 @@ class PeerSockets(_Sockets, PeerTransport):
             if opened in ready:
                 arrivals += [
                     Arrival(channel, b"", [frame.buffer for frame in frames], -1)
-                    for frames in _drain(opened)
+                    for frames in _drain(opened, copy=False)
                 ]
         return arrivals
 

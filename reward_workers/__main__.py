@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
-from protocol.process import EXIT_DONE, run_main
+from protocol.process import EXIT_DONE, STOP_SECONDS, end_within, run_main
 from protocol.supervise import supervised
 from protocol.telemetry import setup_logging
 from protocol.transport import parse_address
@@ -32,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.slots < 1:
         raise ConfigError(f"--slots {given.slots}: wanted 1 or more")
     setup_logging(given.log_level)
-    return supervised(lambda: serve(given.learner, given.slots), "reward_workers")
+    return supervised(lambda: _serve(given.learner, given.slots), "reward_workers")
+
+
+def _serve(address: str, slots: int) -> int:
+    end_within(STOP_SECONDS)
+    return serve(address, slots)
 
 
 def check_config(path: str, overrides: Sequence[str]) -> int:

@@ -138,7 +138,8 @@ class Worker:
             **self._scorer.figures(),
         }
         state = "scoring" if running else "idle"
-        self._link.report(PeerStatus(state, -1, self._slots, metrics=metrics), now=now)
+        status = PeerStatus(state, -1, self._slots, metrics=metrics, run_epoch=self._run_epoch)
+        self._link.report(status, now=now)
 
 
 def _read_config(welcome: Welcome) -> RunConfig:

@@ -6,13 +6,16 @@ exchange thread alone touches the ledger and the sockets.
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import get_args
 
+from learner.exchange.awake import AwakeClock
 from learner.exchange.commands import Commands
 from learner.exchange.drops import Drops
 from learner.exchange.inbound import Inbound
@@ -38,6 +41,12 @@ log = logging.getLogger("learner.exchange")
 
 TICK_SECONDS = 0.1
 GOODBYE_SECONDS = 2.0
+SWITCH_SECONDS = 0.0005
+"""How long one thread may keep another from Python.
+
+Each call of ZeroMQ lets go of the interpreter, and at Python's own 5 ms a training thread that is
+busy in Python meanwhile would keep a turn of a hundred calls for half a second.
+"""
 
 
 class Exchange:
@@ -52,6 +61,7 @@ class Exchange:
         welcome: the answer to a peer's Hello.
         vocabulary: token ids are below it.
         metrics: counts and gauges.
+        fingerprint: what actors must compute with; empty takes any.
         clock: monotonic seconds.
     """
 
@@ -66,6 +76,7 @@ class Exchange:
         welcome: Welcome,
         vocabulary: int,
         metrics: Metrics,
+        fingerprint: Mapping[str, str] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
@@ -73,11 +84,13 @@ class Exchange:
         self._prompts = prompts
         self._publisher = publisher
         self._run_id = welcome.run_id
-        self._clock = clock
+        self._seconds = clock
+        self._clock = AwakeClock(clock)
+        self._ticked_at = -TICK_SECONDS
         self._metrics = metrics
         self._roster = Roster(silence_seconds=10 * config.network.heartbeat_seconds)
         self._drops = Drops(config.learner.groups_per_step)
-        self._watchdog = Watchdog(config.learner.no_progress_seconds, clock())
+        self._watchdog = Watchdog(config.learner.no_progress_seconds, self._clock())
         self._outbound = Outbound(transport, ledger, prompts, config)
         self._inbound = Inbound(
             transport=transport,
@@ -88,13 +101,16 @@ class Exchange:
             welcome=welcome,
             vocabulary=vocabulary,
             metrics=metrics,
-            clock=clock,
+            wanted_fingerprint=fingerprint,
+            clock=self._clock,
         )
         self._commands = Commands(transport.wake)
         self._events: deque[ev.Event] = deque()
         self._applying = False
         self._batch: Future[ScoredBatch] | None = None
         self._evaluation: Future[tuple[ScoredSample, ...]] | None = None
+        self._halted: RunStopped | None = None
+        """Why nothing more is to be trained or evaluated."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
 
@@ -102,6 +118,7 @@ class Exchange:
 
     def start(self) -> None:
         """Begin to serve peers."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
 
     def next_batch(self) -> ScoredBatch:
@@ -116,6 +133,8 @@ class Exchange:
             self._batch = future
             self._watchdog.progress(self._clock())
             self._apply(ev.BatchWanted())
+            if self._halted is not None:
+                self._give_up(self._halted)
 
         return self._commands.ask(want, future)
 
@@ -131,6 +150,8 @@ class Exchange:
             self._evaluation = future
             self._watchdog.progress(self._clock())
             self._apply(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
+            if self._halted is not None:
+                self._give_up(self._halted)
 
         return self._commands.ask(begin, future)
 
@@ -143,6 +164,7 @@ class Exchange:
 
         def publish() -> None:
             if trained:
+                self._watchdog.step_ends()
                 self._apply(ev.BatchTrained())
             version = self._ledger.policy_version
             manifest = self._publisher.add(version, packed)
@@ -159,7 +181,12 @@ class Exchange:
 
     def skip(self, reason: str) -> None:
         """Give the batch in hand up."""
-        self._commands.put(lambda: self._apply(ev.BatchSkipped(reason)))
+
+        def skip() -> None:
+            self._watchdog.step_ends()
+            self._apply(ev.BatchSkipped(reason))
+
+        self._commands.put(skip)
 
     def counts(self) -> dict[str, int]:
         """Groups by state, what happened so far, `peers/<role>`, and `memory/<role>/peak_bytes`.
@@ -173,8 +200,8 @@ class Exchange:
         """Tell every peer that the run is over, wait a moment for them to go, and end."""
         with contextlib.suppress(RunStopped):  # it failed: there is nobody to say it
             self._commands.put(lambda: self._say_goodbye(reason))
-        deadline = self._clock() + GOODBYE_SECONDS
-        while self._thread.is_alive() and self._clock() < deadline:
+        deadline = self._seconds() + GOODBYE_SECONDS
+        while self._thread.is_alive() and self._seconds() < deadline:
             if self.counts_of_peers() == 0:
                 break
             self._thread.join(0.05)
@@ -201,19 +228,27 @@ class Exchange:
             self._transport.close()
 
     def _turn(self) -> None:
-        now = self._clock()
-        for connection in self._transport.lost():
+        """Take everything that came, apply it, and answer all of it together."""
+        lost = self._transport.lost()
+        arrivals = self._transport.receive(TICK_SECONDS)
+        now = self._clock.look()
+        for connection in lost:
             self._roster.disconnected(connection, now)
-        for arrival in self._transport.receive(TICK_SECONDS):
+        for arrival in arrivals:
             self._inbound.take(arrival)
         self._commands.carry_out()
-        self._tick(self._clock())
+        if now - self._ticked_at >= TICK_SECONDS:
+            self._ticked_at = now
+            self._tick(now)
+        self._outbound.flush()
 
     def _tick(self, now: float) -> None:
-        for member, reason in self._roster.remove_lost(now):
+        lost = [] if self._clock.has_just_woken else self._roster.remove_lost(now)
+        for member, reason in lost:
             log.warning("lost %s: %s", member.name, reason)
             self._apply(ev.PeerLost(member.name))
         self._apply(ev.Ticked())
+        self._watchdog.check_step(now)
         if self._batch is None and self._evaluation is None:
             self._watchdog.progress(now)
         elif reason := self._watchdog.check(now, self._roster, self._ledger.counts()):
@@ -227,7 +262,7 @@ class Exchange:
         self._applying = True
         while self._events:
             actions = self._ledger.apply(self._events.popleft(), self._clock())
-            self._outbound.carry_out(actions)
+            self._outbound.take(actions)
             for action in actions:
                 self._carry_out(action)
         self._applying = False
@@ -246,6 +281,9 @@ class Exchange:
                 self._watchdog.progress(self._clock())
             case ev.GroupDropped():
                 self._drops.note(action)
+            case ev.Halt():
+                self._halted = RunStopped(action.reason)
+                self._give_up(self._halted)
             case ev.AttemptDiscarded():
                 log.log(
                     logging.DEBUG if self._inbound.over else logging.INFO,
@@ -263,6 +301,7 @@ class Exchange:
         if self._batch is None:
             return  # it came after the watchdog gave up
         self._drops.hand_over()
+        self._watchdog.step_begins(self._clock())
         future, self._batch = self._batch, None
         future.set_result(ScoredBatch(self._samples(group_ids), snapshot))
 
@@ -291,6 +330,7 @@ class Exchange:
         return counts
 
     def _say_goodbye(self, reason: str) -> None:
+        self._outbound.flush()
         goodbye = Goodbye(reason=reason)
         self._inbound.over = goodbye
         self._roster.each(lambda m: self._outbound.send(Channel.CONTROL, m.name, goodbye))

@@ -1,7 +1,8 @@
 """Frames from peers -> ledger events, answers, and counts of what was refused."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from learner.exchange.publish import ChunkAnswer, Publisher
 from learner.exchange.roster import Member, Roster
@@ -21,6 +22,7 @@ from protocol.messages import (
     Refused,
     Rollout,
     RolloutAck,
+    RolloutAcks,
     Score,
     Welcome,
 )
@@ -46,6 +48,7 @@ class Inbound:
         vocabulary: token ids are below it.
         metrics: counts.
         clock: monotonic seconds.
+        wanted_fingerprint: what every actor must compute with; empty takes any.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Inbound:
         vocabulary: int,
         metrics: Metrics,
         clock: Callable[[], float],
+        wanted_fingerprint: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._transport = transport
         self._roster = roster
@@ -69,6 +73,7 @@ class Inbound:
         self._welcome = welcome
         self._vocabulary = vocabulary
         self._metrics = metrics
+        self._wanted_fingerprint = wanted_fingerprint
         self._clock = clock
         self.over: Goodbye | None = None
         """Once set, every Hello and heartbeat is answered with it."""
@@ -118,6 +123,10 @@ class Inbound:
         elif hello.run_id and hello.run_id != self._welcome.run_id:
             reason = f"this is run {self._welcome.run_id}, you belong to run {hello.run_id}"
             self._answer(arrival, Refused(reason=f"{reason}: set network.port to another port"))
+        elif hello.role == "actor" and (differ := self._differences(hello.fingerprint)):
+            reason = f"this run is deterministic, and your machine computes otherwise: {differ}"
+            remedy = "use equal machines and installations, or set run.deterministic to false"
+            self._answer(arrival, Refused(reason=f"{reason}; {remedy}"))
         else:
             known = self._roster.get(hello.peer)
             self._roster.register(hello, arrival.connection, self._clock())
@@ -126,6 +135,13 @@ class Inbound:
             self._answer(arrival, self._welcome.model_copy(update={"policy_version": version}))
             if known is None:
                 log.info("%s joined from %s", hello.peer, hello.host)
+
+    def _differences(self, fingerprint: Mapping[str, str]) -> str:
+        return "; ".join(
+            f"{key} is {fingerprint.get(key)!r}, wanted {wanted!r}"
+            for key, wanted in sorted(self._wanted_fingerprint.items())
+            if fingerprint.get(key) != wanted
+        )
 
     def _on_control(self, arrival: Arrival, member: Member, message: Message) -> None:
         match message:
@@ -146,7 +162,7 @@ class Inbound:
                 )
             case Goodbye():
                 log.info("%s left: %s", member.name, message.reason)
-                self._roster.remove(member.name)
+                self._roster.remove(member.name, self._clock(), f"it said {message.reason!r}")
                 self._apply(ev.PeerLost(member.name))
             case _:
                 self._count(arrival, "unexpected")
@@ -155,11 +171,14 @@ class Inbound:
         self._roster.heard(member, heartbeat, arrival.connection, self._clock())
         if member.role == "reward_worker":
             show_reward_workers(self._metrics, self._roster.sums("reward_worker"))
-        progress = tuple((p.group_id, p.attempt, p.tokens) for p in heartbeat.progress)
-        if progress and member.role == "actor":
-            self._apply(ev.Progress(member.name, progress))
-        version = heartbeat.policy_version
-        self._apply(ev.CapacityReported(member.name, heartbeat.capacity, version))
+        if heartbeat.run_epoch == self._welcome.run_epoch:
+            progress = tuple((p.group_id, p.attempt, p.tokens) for p in heartbeat.progress)
+            if progress and member.role == "actor":
+                self._apply(ev.Progress(member.name, progress))
+            capacity, version = heartbeat.capacity, heartbeat.policy_version
+        else:  # it has not begun with this epoch yet, and would lose what it is given
+            capacity, version = 0, -1
+        self._apply(ev.CapacityReported(member.name, capacity, version))
         ack = HeartbeatAck(run_epoch=self._welcome.run_epoch, policy_version=self._policy_version())
         self._answer(arrival, self.over or ack)
 
@@ -176,7 +195,7 @@ class Inbound:
                     accepted=False,
                     reason="a token id beyond the vocabulary",
                 )
-                self._answer(arrival, refusal)
+                self._answer(arrival, RolloutAcks(acks=(refusal,)))
             case Rollout() if member.role == "actor":
                 self._apply(ev.RolloutArrived(member.name, message))
             case Score() if member.role == "reward_worker":

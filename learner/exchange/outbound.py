@@ -14,7 +14,9 @@ from protocol.messages import (
     LeaseGrant,
     Message,
     RolloutAck,
-    ScoreAck,
+    RolloutAcks,
+    SampleAck,
+    ScoreAcks,
     ScoreTask,
     ScoreWork,
 )
@@ -22,8 +24,8 @@ from protocol.transport import Channel, LearnerTransport
 from protocol.wire import encode
 
 MAX_PART_ITEMS = 1000
-MAX_PART_TEXT = 8_000_000
-"""Characters of scoring work in one message, which must stay far below MAX_FRAME_BYTES."""
+MAX_PART_SIZE = 8_000_000
+"""Characters of scoring work, or bytes of prompts, in one message: far below MAX_FRAME_BYTES."""
 
 _SEED_SPAN = 2**53
 
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 
 class Outbound:
-    """Sends what the ledger decided; leases and scoring work go out together, peer by peer.
+    """Sends what the ledger decided, once a turn: one message of a kind to each peer.
 
     Args:
         transport: the learner's sockets.
@@ -47,38 +49,50 @@ class Outbound:
         self._ledger = ledger
         self._prompts = prompts
         self._config = config
+        self._rollout_acks: defaultdict[str, list[RolloutAck]] = defaultdict(list)
+        self._score_acks: defaultdict[str, list[SampleAck]] = defaultdict(list)
+        self._leases: defaultdict[str, list[Lease]] = defaultdict(list)
+        self._tasks: defaultdict[str, list[ScoreTask]] = defaultdict(list)
+        self._cancels: list[tuple[str, LeaseCancel]] = []
 
     def send(self, channel: Channel, peer: str, message: Message) -> None:
         """Send one message; a peer that is gone loses it."""
         self._transport.send(channel, peer.encode(), encode(message))
 
-    def carry_out(self, actions: Sequence[ev.Action]) -> None:
-        """Send the messages that these actions mean; the others are the exchange's."""
-        leases: defaultdict[str, list[Lease]] = defaultdict(list)
-        tasks: defaultdict[str, list[ScoreTask]] = defaultdict(list)
+    def take(self, actions: Sequence[ev.Action]) -> None:
+        """Note the messages that these actions mean; the other actions are the exchange's.
+
+        A message is made of what the ledger holds now: later in the turn it may be gone.
+        """
         for action in actions:
             match action:
-                case ev.GrantLease():
-                    leases[action.peer].append(self._lease(action))
-                case ev.AssignScore():
-                    tasks[action.peer].append(self._task(action))
                 case ev.AckRollout():
-                    self._ack_rollout(action)
+                    self._rollout_acks[action.peer].append(_rollout_ack(action))
                 case ev.AckScore():
-                    self._ack_score(action)
+                    self._score_acks[action.peer].append(_score_ack(action))
+                case ev.AssignScore():
+                    self._tasks[action.peer].append(self._task(action))
+                case ev.GrantLease():
+                    self._leases[action.peer].append(self._lease(action))
                 case ev.CancelLease():
-                    self._cancel(action)
+                    self._cancels.append((action.peer, _cancel(action)))
                 case _:
                     pass
+
+    def flush(self) -> None:
+        """Send everything that was noted; a cancel comes after the grant that it takes back."""
         epoch = self._ledger.run_epoch
-        for peer, granted in leases.items():
-            for leases_part in _parts(granted, lambda _: 0):
-                grant = LeaseGrant(run_epoch=epoch, leases=leases_part)
-                self.send(Channel.CONTROL, peer, grant)
-        for peer, assigned in tasks.items():
-            for tasks_part in _parts(assigned, _text_of):
-                work = ScoreWork(run_epoch=epoch, tasks=tasks_part)
-                self.send(Channel.ROLLOUTS, peer, work)
+        for peer, acks in _parts(self._rollout_acks):
+            self.send(Channel.ROLLOUTS, peer, RolloutAcks.model_construct(acks=acks))
+        for peer, acks in _parts(self._score_acks):
+            self.send(Channel.ROLLOUTS, peer, ScoreAcks.model_construct(acks=acks))
+        for peer, leases in _parts(self._leases, _bytes_of):
+            self.send(Channel.CONTROL, peer, LeaseGrant(run_epoch=epoch, leases=leases))
+        for peer, cancel in self._cancels:
+            self.send(Channel.CONTROL, peer, cancel)
+        self._cancels.clear()
+        for peer, tasks in _parts(self._tasks, _text_of):
+            self.send(Channel.ROLLOUTS, peer, ScoreWork(run_epoch=epoch, tasks=tasks))
 
     def _lease(self, grant: ev.GrantLease) -> Lease:
         generation = self._config.generation
@@ -112,39 +126,49 @@ class Outbound:
             columns=entry.columns_json,
         )
 
-    def _ack_rollout(self, ack: ev.AckRollout) -> None:
-        message = RolloutAck(
-            group_id=ack.group_id,
-            attempt=ack.attempt,
-            sample=ack.sample,
-            accepted=ack.accepted,
-            reason=ack.reason,
-        )
-        self.send(Channel.ROLLOUTS, ack.peer, message)
 
-    def _ack_score(self, ack: ev.AckScore) -> None:
-        message = ScoreAck(group_id=ack.group_id, attempt=ack.attempt, sample=ack.sample)
-        self.send(Channel.ROLLOUTS, ack.peer, message)
+def _rollout_ack(ack: ev.AckRollout) -> RolloutAck:
+    return RolloutAck(
+        group_id=ack.group_id,
+        attempt=ack.attempt,
+        sample=ack.sample,
+        accepted=ack.accepted,
+        reason=ack.reason,
+    )
 
-    def _cancel(self, cancel: ev.CancelLease) -> None:
-        message = LeaseCancel(
-            group_id=cancel.group_id, attempt=cancel.attempt, reason=cancel.reason
-        )
-        self.send(Channel.CONTROL, cancel.peer, message)
+
+def _score_ack(ack: ev.AckScore) -> SampleAck:
+    return SampleAck(group_id=ack.group_id, attempt=ack.attempt, sample=ack.sample)
+
+
+def _cancel(cancel: ev.CancelLease) -> LeaseCancel:
+    return LeaseCancel(group_id=cancel.group_id, attempt=cancel.attempt, reason=cancel.reason)
 
 
 def _text_of(task: ScoreTask) -> int:
     return len(task.prompt) + len(task.completion) + len(task.columns)
 
 
-def _parts(items: Sequence[T], text_of: Callable[[T], int]) -> Iterator[tuple[T, ...]]:
-    """All items in order, in parts that each fit into a message."""
-    part: list[T] = []
-    text = 0
-    for item in items:
-        if part and (len(part) == MAX_PART_ITEMS or text + text_of(item) > MAX_PART_TEXT):
-            yield tuple(part)
-            part, text = [], 0
-        part.append(item)
-        text += text_of(item)
-    yield tuple(part)
+def _bytes_of(lease: Lease) -> int:
+    return lease.prompt_ids.nbytes
+
+
+def _nothing(_: object) -> int:
+    return 0
+
+
+def _parts(
+    items_of: defaultdict[str, list[T]], size_of: Callable[[T], int] = _nothing
+) -> Iterator[tuple[str, tuple[T, ...]]]:
+    """Each peer's items in order, in parts that each fit into a message; empties the dict."""
+    for peer, items in items_of.items():
+        part: list[T] = []
+        size = 0
+        for item in items:
+            if part and (len(part) == MAX_PART_ITEMS or size + size_of(item) > MAX_PART_SIZE):
+                yield peer, tuple(part)
+                part, size = [], 0
+            part.append(item)
+            size += size_of(item)
+        yield peer, tuple(part)
+    items_of.clear()

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from protocol.messages import Heartbeat, Hello, Role
 
@@ -30,6 +31,13 @@ class Member:
         return self.name.encode()
 
 
+class Left(NamedTuple):
+    """When a peer was forgotten, and why."""
+
+    at: float
+    reason: str
+
+
 class Roster:
     """Registered peers of the learner.
 
@@ -40,6 +48,7 @@ class Roster:
     def __init__(self, silence_seconds: float) -> None:
         self._silence_seconds = silence_seconds
         self._members: dict[str, Member] = {}
+        self._left: dict[Role, Left] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -72,16 +81,23 @@ class Roster:
             if member.connection == connection:
                 member.connection, member.disconnected_at = -1, now
 
-    def remove(self, name: str) -> Member | None:
+    def remove(self, name: str, now: float, reason: str) -> Member | None:
         """Forget a peer."""
-        return self._members.pop(name, None)
+        member = self._members.pop(name, None)
+        if member is not None:
+            self._left[member.role] = Left(now, reason)
+        return member
 
     def remove_lost(self, now: float) -> list[tuple[Member, str]]:
         """Forget every peer that is gone; returns them with the reason."""
         lost = [(m, reason) for m in self._members.values() if (reason := self._lost(m, now))]
-        for member, _ in lost:
-            del self._members[member.name]
+        for member, reason in lost:
+            self.remove(member.name, now, reason)
         return lost
+
+    def last_left(self, role: Role) -> Left | None:
+        """When and why the last peer of a role was forgotten; None if none was."""
+        return self._left.get(role)
 
     def _lost(self, member: Member, now: float) -> str:
         if member.disconnected_at is not None:

@@ -20,7 +20,7 @@ from learner.launch.launcher import Launcher
 from learner.launch.progress import choose_display, summary
 from learner.plan.command import plan_and_show
 from learner.plan.fit import refuse_misfit
-from learner.resume import refuse_contradiction, refuse_existing
+from learner.resume import LATEST, check_start, parse_resume
 from protocol.config import NetworkSection, RunConfig
 from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError, TrainerError
@@ -60,9 +60,7 @@ def train() -> int:
         if options.plan:
             check_by_roles(config_file)
             return plan_and_show(config, config_file, options.plan_completion_tokens)
-        refuse_existing(run_dir, resume=options.resume)
-        if options.resume:
-            refuse_contradiction(run_dir, config)
+        check_start(run_dir, parse_resume(options.resume, run_dir), config)
         check_ports(config.network)
         check_by_roles(config_file)
         refuse_misfit(config, ignore=options.ignore_plan)
@@ -72,7 +70,7 @@ def train() -> int:
             return EXIT_DONE
         environment = role_environment(config.network, config_file, run_dir, options.log_level)
         if options.resume:
-            environment["RESUME"] = "1"
+            environment["RESUME"] = options.resume
         return _launch(config, run_dir, environment)
 
 
@@ -172,7 +170,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--set", action="append", default=[], metavar="A.B=C", help="override one value"
     )
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="default: runs/<run.name>")
-    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=LATEST,
+        metavar="STEP|FOLDER",
+        help="continue from the newest checkpoint, or that of a step; or begin a new run at a "
+        "checkpoint of another run's folder",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check, print the config, and end")
     parser.add_argument(
         "--plan",

@@ -48,7 +48,7 @@ class Endings:
         self._strictness = strictness
         self._counts = counts
 
-    def discard(self, group: Group, reason: str, detail: str = "") -> list[ev.Action]:
+    def discard(self, group: Group, reason: str, detail: str) -> list[ev.Action]:
         """Gives an attempt up: the group waits for the next one, or is dropped."""
         discarded = ev.AttemptDiscarded(
             group.group_id, group.attempt, reason, group.lengths(), detail

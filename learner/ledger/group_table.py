@@ -117,7 +117,7 @@ class GroupTable:
     def forget(self, group_ids: Iterable[int]) -> None:
         """Forgets the groups of an evaluation that is over."""
         for group_id in group_ids:
-            self.groups.pop(group_id, None)
+            del self.groups[group_id]
 
     def snapshot(self, batch: Iterable[int], counts: Mapping[str, int]) -> Snapshot:
         """Returns the state in which the groups of `batch` are done as well."""

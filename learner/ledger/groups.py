@@ -155,9 +155,7 @@ class Group:
         return "" if self.awaits_score(score.sample) else "duplicate"
 
     def awaits_score(self, sample: int) -> bool:
-        """True if the sample has a rollout and no score."""
-        if sample >= len(self.samples):
-            return False
+        """True if a sample of this attempt has a rollout and no score."""
         return self.samples[sample].rollout is not None and self.samples[sample].score is None
 
     def all_arrived(self) -> bool:

@@ -86,7 +86,10 @@ class Ledger:
         self._prompts_asked = False
         self._prompts_ended = False
         self._actions: list[ev.Action] = []
-        self._handlers: dict[type, Callable[[Any, float], None]] = {
+        self._handlers = self._handlers_by_event()
+
+    def _handlers_by_event(self) -> dict[type, Callable[[Any, float], None]]:
+        return {
             ev.PromptsAdded: self._on_prompts_added,
             ev.PromptsEnded: self._on_prompts_ended,
             ev.PeerJoined: self._on_peer_joined,
@@ -172,13 +175,13 @@ class Ledger:
         if known is not None and known.role == event.role:
             return
         if known is not None:
-            self._lose(event.peer, now)
+            self._lose(event.peer)
         self._peers.join(event.peer, event.role)
 
     def _on_peer_lost(self, event: ev.PeerLost, now: float) -> None:
-        self._lose(event.peer, now)
+        self._lose(event.peer)
 
-    def _lose(self, name: str, now: float) -> None:
+    def _lose(self, name: str) -> None:
         peer = self._peers.remove(name)
         if peer is None:
             self._counts["unknown_peer"] += 1

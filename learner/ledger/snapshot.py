@@ -37,7 +37,7 @@ class Snapshot:
     watermark: int = 0
     """Every prompt below is done."""
     done: tuple[int, ...] = ()
-    """Done prompts above the watermark, rising."""
+    """Done prompts from the watermark on, rising."""
     attempts: tuple[tuple[int, int], ...] = ()
     """(group id, attempt) of open groups that are beyond their first attempt."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -125,7 +125,8 @@ class DoneGroups:
         """Returns the state in which the prompts of `batch` are done as well."""
         done = self._beyond.union(batch)
         watermark = next((added for added in self._added if added not in done), self._next_id)
-        beyond = tuple(sorted(group_id for group_id in done if group_id > watermark))
+        # What is done without having been read is at the watermark if nothing before it is open.
+        beyond = tuple(sorted(group_id for group_id in done if group_id >= watermark))
         return Snapshot(watermark, beyond, attempts, counts, len(batch))
 
     def _advance(self) -> None:

@@ -309,6 +309,35 @@ def test_a_new_run_epoch_drops_leases_weights_and_the_version(ready, make_lease)
     assert len(new) == 2
 
 
+def test_a_new_run_epoch_is_told_at_once_though_there_was_no_version_to_lose(rig):
+    rig.welcome(run_epoch=1)
+    rig.actor.turn()
+    assert rig.link.reports[-1][0].run_epoch == 1
+    rig.welcome(run_epoch=2)
+    rig.actor.turn()
+    status, now = rig.link.reports[-1]
+    assert (status.run_epoch, status.policy_version, now) == (2, -1, True)
+
+
+def test_a_deterministic_run_holds_no_more_than_the_next_group(run_config, make_lease):
+    config = run_config(
+        run={"deterministic": True},
+        learner={"max_off_policy_steps": 0},
+        generation={"group_size": 3},
+        policy={"compute_dtype": "float32"},
+    )
+    rig = Rig(config)
+    rig.policy.tokenizer.eos_token_ids.clear()
+    rig.welcome()
+    rig.publish(0)
+    rig.fetch()
+    assert rig.status().capacity == 6
+    rig.grant(make_lease(1, num_samples=3), make_lease(2, num_samples=3))
+    rig.actor.turn()
+    tokens = {p.group_id: p.tokens for p in rig.status().progress}
+    assert tokens[1] > 0 and tokens[2] == 0  # a group has the batch to itself
+
+
 def test_a_learner_that_comes_back_with_another_config_ends_the_actor(ready):
     generation = ready.config.generation.model_copy(update={"max_sequences": 3})
     ready.config = ready.config.model_copy(update={"generation": generation})

@@ -6,11 +6,14 @@ import socket
 import pytest
 
 from learner.assemble import assemble, ledger_limits, make_evaluators
-from learner.checkpoint import Position, save_checkpoint
+from learner.checkpoints.position import Position
+from learner.checkpoints.retention import checkpoints_in
+from learner.checkpoints.writer import CheckpointWriter
 from learner.ledger.snapshot import Snapshot
+from learner.resume import Resume
 from learner.run_folder import RunFolder
 from protocol.config_file import load_config
-from protocol.errors import CheckpointError, ConfigError, DataError
+from protocol.errors import ConfigError, DataError
 
 HOST = "127.0.0.1"
 
@@ -24,9 +27,9 @@ def folder(tmp_path):
 def make_learner(make_config, free_port, folder):
     """Assembles a learner and takes it apart again."""
 
-    def make(*, resume=False, run_id="", **sections):
+    def make(*, resume=None, run_id="", into=None, **sections):
         config = make_config(network={"port": free_port}, **sections)
-        learner = assemble(config, folder, resume=resume, run_id=run_id)
+        learner = assemble(config, into or folder, resume=resume, run_id=run_id)
         learner.exchange.start()
         learner.close("the test is over")
         return learner
@@ -39,13 +42,9 @@ def save(learner, step=3, watermark=5):
     loop = learner.loop
     position = Position(step, step, Snapshot(watermark=watermark, counts={"trained": step}))
     trainer = loop.trainer
-    return save_checkpoint(
-        loop.folder.checkpoints,
-        position,
-        trainer.policy,
-        trainer.parameters,
-        loop.config,
-    )
+    writer = CheckpointWriter(loop.folder.checkpoints, loop.config, loop.facts)
+    writer.save(position, trainer.policy, trainer.parameters)
+    writer.wait()
 
 
 def test_a_new_run_begins_at_step_0_in_epoch_1(make_learner, folder):
@@ -99,7 +98,7 @@ def test_a_run_goes_on_where_its_checkpoint_stands(make_learner, folder):
     for step in (1, 2, 3, 4, 5):
         folder.append_metrics({"step": step})
     save(first)
-    second = make_learner(resume=True)
+    second = make_learner(resume=Resume())
     position = second.loop.position
     assert (position.step, position.policy_version, position.snapshot.watermark) == (3, 3, 5)
     rows = (folder.path / "metrics.jsonl").read_text().splitlines()
@@ -107,12 +106,52 @@ def test_a_run_goes_on_where_its_checkpoint_stands(make_learner, folder):
     assert (folder.path / "run_epoch").read_text() == "2\n"
 
 
+def test_a_run_goes_on_at_an_earlier_step_and_keeps_the_later_checkpoints_aside(
+    make_learner, folder
+):
+    first = make_learner()
+    for step in (1, 2, 3, 4, 5):
+        folder.append_metrics({"step": step})
+    save(first, 2)
+    save(first, 4)
+    assert make_learner(resume=Resume(2)).loop.position.step == 2
+    assert checkpoints_in(folder.checkpoints).keys() == {2}
+    (aside,) = folder.checkpoints.glob("aside_*4*")
+    assert (aside / "trainer.json").is_file()
+    assert make_learner(resume=Resume()).loop.position.step == 2
+
+
+def test_a_fork_begins_where_another_run_was_and_leaves_it_alone(make_learner, folder, tmp_path):
+    first = make_learner()
+    for step in (1, 2, 3):
+        folder.append_metrics({"step": step})
+        folder.write_rollouts(step, [{"group": step}])
+    save(first, 2)
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    into = RunFolder(tmp_path / "fork")
+    learner = make_learner(resume=Resume(source=folder.path), into=into)
+    assert learner.loop.position.step == 2
+    rows = (into.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2]
+    assert (into.path / "run_epoch").read_text() == "1\n"
+    assert make_learner(resume=Resume(), into=into).loop.position.step == 2
+    after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_run_without_a_checkpoint_cannot_be_forked(make_learner, folder, tmp_path):
+    make_learner()
+    with pytest.raises(ConfigError, match="has no checkpoint yet"):
+        make_learner(resume=Resume(source=folder.path), into=RunFolder(tmp_path / "fork"))
+    assert not (tmp_path / "fork").exists()
+
+
 def test_a_resume_with_another_tuning_changes_nothing_in_the_run_folder(make_learner, folder):
     save(make_learner())
     folder.append_metrics({"step": 4})
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match="use the config it was made with"):
-        make_learner(resume=True, learner={"tuning": "lora"})
+    with pytest.raises(ConfigError, match="use the config it was made with"):
+        make_learner(resume=Resume(), learner={"tuning": "lora"})
     after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     assert after == before
 
@@ -138,6 +177,9 @@ def test_the_ledgers_limits_are_the_configs(make_config):
     assert limits.max_refill_groups == 5
     assert (limits.no_resampling_pass_rate, limits.pass_reward) == (0.9, 0.5)
     assert limits.prompts_low_water == 12  # what admission lets be in flight
+    assert not limits.deterministic
+    sections = {"run": {"deterministic": True}, "learner": {"max_off_policy_steps": 0}}
+    assert ledger_limits(make_config(**sections)).deterministic
 
 
 def test_an_evaluator_that_is_named_twice_is_refused(make_config):

@@ -94,14 +94,28 @@ def test_a_sound_run_passes(folder: Folder):
     found = audit(folder.path)
     assert found.num_violations == 0, found.violations
     assert dict(found.figures) == {
+        "starts of the learner": 0,
         "steps": 4,
+        "evaluations": 0,
         "groups trained": 8,
         "rollouts trained": 16,
         "groups dropped with their batch": 0,
         "groups dropped otherwise": 0,
         "groups open below the highest": 0,
         "groups beyond their first attempt": 0,
+        "actors that contributed": 1,
     }
+
+
+def test_counts_of_the_lineage_are_shown(folder: Folder):
+    (folder.path / "run_epoch").write_text("3\n")
+    counts = {"discarded/actor_lost": 4, "duplicates": 2, "fenced": 0, "peers/actor": 2}
+    folder.change("metrics.jsonl", lambda rows: rows[-1].update(counts))
+    figures = audit(folder.path).figures
+    assert figures["starts of the learner"] == 3
+    assert figures["discarded/actor_lost"] == 4
+    assert figures["duplicates"] == 2
+    assert not {"fenced", "peers/actor"} & figures.keys()
 
 
 STEP_CHECK = "one row and one rollouts file a step"
@@ -115,6 +129,7 @@ STALE_CHECK = "staleness within the bound"
 REWARD_CHECK = "a failed reward is null, never a number"
 COUNT_CHECK = "counts of metrics.jsonl agree"
 LOST_CHECK = "no prompt is lost"
+EPOCHS_CHECK = "all of an ended run's epochs is trained or dropped"
 LEDGER_CHECK = "the checkpoint's ledger agrees"
 
 
@@ -244,6 +259,36 @@ def test_a_batch_that_was_skipped_is_dropped_and_not_lost(folder: Folder):
     assert audit(folder.path).figures["rollouts trained"] == 12
 
 
+def end_with_data(folder: Folder, epochs: int, **counts: int) -> None:
+    """Makes a run of it that ended for want of prompts."""
+    folder.write("config.yaml", {**CONFIG, "data": {**CONFIG["data"], "epochs": epochs}})
+    (folder.path / "summary.json").write_text(json.dumps({"trained": 8, **counts}))
+
+
+def test_an_ended_run_without_all_of_its_epochs_is_found(folder: Folder):
+    end_with_data(folder, epochs=2)  # 10 prompts, 8 trained
+    assert folder.failed() == {EPOCHS_CHECK}
+
+
+def test_an_ended_run_may_have_dropped_the_rest_of_its_epochs(folder: Folder):
+    end_with_data(folder, epochs=2, **{"dropped/attempts": 2})
+    counts = {"trained": 8, "dropped/attempts": 2}
+    folder.save(STEPS, Snapshot(watermark=10, counts=counts))
+    assert folder.failed() == set()
+    assert audit(folder.path).figures["dropped/attempts"] == 2
+
+
+def test_a_run_that_was_cut_short_has_not_ended(folder: Folder):
+    end_with_data(folder, epochs=2)
+    (folder.path / "summary.json").write_text(json.dumps({"trained": 6}))  # of its first end
+    assert folder.failed() == set()
+
+
+def test_a_run_that_ended_for_no_reason_is_found(folder: Folder):
+    (folder.path / "summary.json").write_text(json.dumps({"trained": 8}))
+    assert folder.failed() == {EPOCHS_CHECK}
+
+
 def use_later_groups(folder: Folder, by: int, ledger: Snapshot) -> None:
     """Replaces the last step's groups by later ones, so that two groups are missing."""
     groups = [group + by for group in ORDER[-1]]
@@ -269,7 +314,8 @@ def test_more_open_groups_than_can_be_in_flight_are_lost(folder: Folder):
 def test_a_group_that_was_dropped_alone_is_not_lost(folder: Folder, reason: str):
     ledger = Snapshot(watermark=5, done=(6, 8, 9, 11), counts={f"dropped/{reason}": 1})
     use_later_groups(folder, 4, ledger)
-    (folder.path / "summary.json").write_text(json.dumps({f"dropped/{reason}": 1}))
+    count = {f"dropped/{reason}": 1}
+    folder.change("metrics.jsonl", lambda rows: rows[-1].update(count))
     assert folder.failed() == set()
     assert audit(folder.path).figures["groups dropped otherwise"] == 1
 

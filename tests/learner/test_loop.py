@@ -1,5 +1,7 @@
 """The training loop, with an exchange and a trainer that follow a script."""
 
+import errno
+import hashlib
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,16 +12,18 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from learner.checkpoint import Position
+from learner.checkpoints import writer
+from learner.checkpoints.position import Position
 from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop
 from learner.parameters import Parameters
 from learner.run_folder import RunFolder
 from learner.samples import ScoredBatch
 from learner.step import StepResult
-from protocol.errors import RunStopped
+from protocol.errors import CheckpointError, RunStopped
 from protocol.policy import Policy
 from protocol.telemetry import Metrics
+from protocol.weights import pack
 
 
 class Script:
@@ -101,6 +105,7 @@ def make_loop(make_config, make_sample, tmp_path):
             folder=folder,
             metrics=Metrics(),
             position=extra.get("position", Position(0, 0, Snapshot())),
+            facts={"prompts": "these"},
         )
         return loop, script
 
@@ -179,7 +184,75 @@ def test_a_resumed_run_that_was_complete_trains_no_more(make_loop):
     loop, script = make_loop(max_steps=5, position=Position(5, 5, Snapshot()))
     loop.run()
     assert script.log == ["publish", "evaluate"]
-    assert saved_steps(loop) == ["step_000005"]
+    assert [row["step"] for row in rows(loop, "eval.jsonl")] == [5]
+    assert saved_steps(loop) == []  # its checkpoint is the one that it was resumed from
+
+
+def test_a_resumed_run_does_not_evaluate_twice_where_it_stands(make_loop):
+    loop, _ = make_loop(max_steps=5, interval=0, checkpoints=0)
+    loop.run()
+    before = rows(loop, "eval.jsonl")
+    again, script = make_loop(max_steps=5, position=loop.position)
+    again.run()
+    assert script.log == ["publish"]
+    assert rows(again, "eval.jsonl") == before
+
+
+def test_a_row_says_the_digests_of_its_rollouts_and_of_the_weights_that_it_published(make_loop):
+    loop, script = make_loop(max_steps=3, interval=0, skips={1: "non_finite"})
+    loop.run()
+    first, skipped, last = rows(loop, "metrics.jsonl")
+    for row in (first, skipped, last):
+        path = loop.folder.path / "rollouts" / f"step_{row['step']:06d}.jsonl"
+        assert row["digest/rollouts"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert "digest/masters" not in row  # a pass over all bytes: deterministic runs alone
+    assert last["digest/weights"] == pack(script.masters.rounded().items()).digest
+    assert first["digest/weights"] == skipped["digest/weights"] != last["digest/weights"]
+
+
+def test_a_checkpoint_holds_the_facts_of_its_run(make_loop):
+    loop, _ = make_loop(max_steps=2)
+    loop.run()
+    state = json.loads((loop.folder.checkpoints / "step_000002" / "trainer.json").read_text())
+    assert state["facts"] == {"prompts": "these"}
+
+
+@pytest.mark.parametrize("seconds_until_there_is_room", [12.0, 1e9])
+def test_a_last_checkpoint_that_does_not_fit_is_tried_again_for_a_while(
+    make_loop, monkeypatch, seconds_until_there_is_room
+):
+    loop, _ = make_loop(max_steps=1, interval=0, checkpoints=0)
+    now = 0.0
+
+    def store(folder, step, found):
+        if now < seconds_until_there_is_room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really_store(folder, step, found)
+
+    def sleep(seconds):
+        nonlocal now
+        now += seconds
+
+    really_store = writer.store
+    monkeypatch.setattr(writer, "store", store)
+    loop.clock, loop.sleep = lambda: now, sleep
+    if seconds_until_there_is_room < loop.config.learner.no_progress_seconds:
+        loop.run()
+        assert saved_steps(loop) == ["step_000001"]
+        assert 12.0 <= now < 30.0
+    else:
+        with pytest.raises(CheckpointError, match="No space left"):
+            loop.run()
+        assert saved_steps(loop) == []
+        assert now >= loop.config.learner.no_progress_seconds
+
+
+def test_the_last_checkpoint_is_there_even_if_the_last_evaluation_fails(make_loop):
+    loop, script = make_loop(max_steps=3, interval=0, checkpoints=0, before=False)
+    script.evaluate = lambda: ()
+    with pytest.raises(RunStopped, match="lost all 2 prompts"):
+        loop.run()
+    assert saved_steps(loop) == ["step_000003"]
 
 
 def test_a_skipped_step_raises_the_step_alone_and_drops_its_groups(make_loop):

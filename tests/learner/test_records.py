@@ -126,6 +126,14 @@ def test_a_skipped_steps_row_holds_them_too(samples, figures):
         assert row[key] is None
 
 
+def test_a_steps_digests_stand_in_its_row(samples):
+    result, clock = make_result(samples), StepClock(100.0)
+    facts = {"step": 3, "policy_version": 8, "samples": samples, "result": result, "clock": clock}
+    digests = {"digest/weights": "4f3a", "digest/rollouts": "00ff"}
+    row = metrics_row(**facts, now=104.0, counts={}, digests=digests)
+    assert {key: row[key] for key in row if key.startswith("digest/")} == digests
+
+
 def test_reward_and_completion_figures_by_hand(samples):
     row = make_row(samples, make_result(samples))
     # rewards 1, 0, 0.5, 0.5: mean 0.5, squares of differences 0.25 0.25 0 0 -> std sqrt(0.125)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from learner.resume import refuse_contradiction, refuse_existing
+from learner.resume import (
+    Resume,
+    check_start,
+    parse_resume,
+    refuse_contradiction,
+    refuse_existing,
+)
 from learner.run_folder import RunFolder
 from protocol.errors import ConfigError
 
@@ -49,3 +55,56 @@ def test_a_resumed_run_keeps_what_its_checkpoints_were_made_with(folder, make_co
     size = config.generation.group_size
     with pytest.raises(ConfigError, match=rf"generation.group_size was {size} and is 6.*--config"):
         refuse_contradiction(folder.path, other)
+
+
+def changed(config, section, **values):
+    tree = config.model_dump()
+    tree[section] |= values
+    return type(config).model_validate(tree)
+
+
+def test_a_deterministic_run_keeps_what_its_bytes_depend_on(tmp_path, make_config):
+    config = make_config(run={"deterministic": True}, learner={"max_off_policy_steps": 0})
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config, resume=False)
+    refuse_contradiction(folder.path, changed(config, "learner", lease_seconds=7.0))
+    for section, key, value in (
+        ("learner", "microbatch_tokens", 777),
+        ("generation", "temperature", 0.5),
+        ("run", "deterministic", False),
+    ):
+        other = changed(config, section, **{key: value})
+        with pytest.raises(ConfigError, match=rf"cannot resume .*{section}.*{value}"):
+            refuse_contradiction(folder.path, other)
+        refuse_contradiction(folder.path, other, forks=True)
+
+
+def test_what_follows_resume_is_nothing_a_step_a_run_or_a_checkpoint(folder, tmp_path):
+    own = tmp_path / "own"
+    checkpoint = folder.checkpoints / "step_000020"
+    assert parse_resume(None, own) is None
+    assert parse_resume("", own) is None
+    assert parse_resume("latest", own) == Resume()
+    assert parse_resume("20", own) == Resume(20)
+    assert parse_resume("step_000020", own) == Resume(20)
+    assert parse_resume(str(folder.path), own) == Resume(None, folder.path)
+    assert parse_resume(str(checkpoint), own) == Resume(20, folder.path)
+    assert parse_resume(str(checkpoint), folder.path) == Resume(20)  # its own folder: no fork
+
+
+@pytest.mark.parametrize("text", ["newest", "-1", "2O", "runs/nowhere", "1" * 13])
+def test_anything_else_after_resume_is_refused_with_what_may_follow(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"is no run folder .*Wanted: nothing .*, a step, a run"):
+        parse_resume(text, tmp_path / "own")
+
+
+def test_a_fork_needs_a_new_folder_and_a_run_that_fits(folder, tmp_path, make_config):
+    config, fork = make_config(), Resume(source=folder.path)
+    check_start(tmp_path / "new", fork, config)
+    check_start(folder.path, Resume(), config)
+    with pytest.raises(ConfigError, match="exists"):
+        check_start(folder.path, fork, config)
+    with pytest.raises(ConfigError, match="no run folder"):
+        check_start(tmp_path / "new", Resume(), config)
+    with pytest.raises(ConfigError, match=r"run\.seed was 0 and is 5"):
+        check_start(tmp_path / "new", fork, changed(config, "run", seed=5))

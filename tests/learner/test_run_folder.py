@@ -1,5 +1,6 @@
 """The run folder: who may write into it, what a crash leaves, what JSON cannot hold."""
 
+import errno
 import json
 import math
 import os
@@ -9,11 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.run_folder import (
-    RunFolder,
-    finite,
-    write_atomically,
-)
+from learner.disk import Disk
+from learner.run_folder import RunFolder, finite
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
@@ -75,7 +73,7 @@ def test_records_after_a_step_are_cut_back_and_the_others_stay_as_they_are(folde
         folder.append_metrics({"step": step, "loss": 0.1 * step})
         folder.write_rollouts(step, [{"group": step}])
     for step in (0, 2, 3):
-        folder.append_evaluation({"step": step, "accuracy": 0.5})
+        folder.append_evaluations([{"step": step, "accuracy": 0.5}])
     before = (folder.path / "metrics.jsonl").read_text().splitlines()
     folder.cut_back(2)
     assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
@@ -105,7 +103,7 @@ def test_what_is_not_finite_is_null_in_every_file(folder):
     odd = {"a": math.nan, "b": {"c": [1.5, math.inf, (-math.inf, "nan")]}, "step": 1}
     even = {"a": None, "b": {"c": [1.5, None, [None, "nan"]]}, "step": 1}
     folder.append_metrics(odd)
-    folder.append_evaluation(odd)
+    folder.append_evaluations([odd])
     folder.write_rollouts(1, [odd])
     folder.write_json("summary.json", odd)
     assert rows(folder, "metrics.jsonl") == rows(folder, "eval.jsonl") == [even]
@@ -134,18 +132,58 @@ def test_a_text_with_odd_line_ends_stays_one_row(folder):
     assert rows(folder, "metrics.jsonl")[0]["skipped"] == "a\u2028b\x85c\x0bd\ne"
 
 
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, failing):
-    path = tmp_path / "state"
-    write_atomically(path, "old")
+def test_rows_are_on_disk_after_a_sync(folder, monkeypatch):
+    folder.append_metrics({"step": 1})
+    synced = []
+    real = os.fsync
 
-    def fail(*_):
-        raise OSError("no space left")
+    def fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
 
-    monkeypatch.setattr(os, failing, fail)
-    with pytest.raises(OSError, match="no space left"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder.sync()  # without eval.jsonl, which is not there yet
+    folder.append_evaluations([{"step": 1}])
+    folder.sync()
+    inode = {
+        name: (folder.path / name).stat().st_ino for name in (".", "metrics.jsonl", "eval.jsonl")
+    }
+    assert synced == [
+        inode["metrics.jsonl"],
+        inode["."],
+        *(inode[n] for n in inode if n != "."),
+        inode["."],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (lambda folder: folder.append_metrics({"step": 1}), "metrics.jsonl"),
+        (lambda folder: folder.append_evaluations([{"step": 1}]), "eval.jsonl"),
+        (lambda folder: folder.write_rollouts(1, [{"group": 1}]), "rollouts/step_000001.jsonl"),
+        (lambda folder: folder.write_json("summary.json", {"trained": 1}), "summary.json"),
+        (lambda folder: folder.next_run_epoch(), "run_epoch"),
+    ],
+)
+def test_every_record_waits_for_room_on_the_disk(tmp_path, make_config, monkeypatch, write, name):
+    slept = []
+    real = os.write
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def sleep(seconds):
+        slept.append(seconds)
+        monkeypatch.setattr(os, "write", real)
+
+    folder = RunFolder(tmp_path / "run", Disk(sleep=sleep))
+    folder.create(make_config(), resume=False)
+    monkeypatch.setattr(os, "write", full)
+    write(folder)
+    assert len(slept) == 1
+    assert len((folder.path / name).read_text().splitlines()) in (1, 3)
+    folder.release()
 
 
 def test_two_learners_cannot_share_a_folder(folder, make_config):
@@ -155,3 +193,10 @@ def test_two_learners_cannot_share_a_folder(folder, make_config):
     folder.release()
     other.create(make_config(), resume=True)
     other.release()
+
+
+def test_the_summary_of_an_end_that_was_none_is_forgotten(folder):
+    folder.write_json("summary.json", {"trained": 3})
+    folder.cut_back(2)
+    assert not (folder.path / "summary.json").exists()
+    folder.cut_back(2)

@@ -123,10 +123,12 @@ MESSAGES = {
         m.LeaseFailed, run_epoch=COUNT, group_id=COUNT, attempt=COUNT, reason=TEXT
     ),
     m.Rollout: rollouts(),
-    m.RolloutAck: st.builds(m.RolloutAck, **SAMPLE, accepted=st.booleans(), reason=TEXT),
+    m.RolloutAcks: st.builds(
+        m.RolloutAcks, acks=many(m.RolloutAck, **SAMPLE, accepted=st.booleans(), reason=TEXT)
+    ),
     m.ScoreWork: st.builds(m.ScoreWork, run_epoch=COUNT, tasks=TASKS),
     m.Score: scores(),
-    m.ScoreAck: st.builds(m.ScoreAck, **SAMPLE),
+    m.ScoreAcks: st.builds(m.ScoreAcks, acks=many(m.SampleAck, **SAMPLE)),
     m.ManifestRequest: st.builds(m.ManifestRequest, peer=NAME, held_version=st.integers(-1, 2**53)),
     m.Manifest: st.builds(
         m.Manifest,

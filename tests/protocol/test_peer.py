@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from protocol.messages import (
+    PROTOCOL_VERSION,
     Goodbye,
     Heartbeat,
     HeartbeatAck,
@@ -15,12 +16,13 @@ from protocol.messages import (
     Message,
     Notice,
     Refused,
+    SampleAck,
     Score,
-    ScoreAck,
+    ScoreAcks,
     WeightsGone,
     Welcome,
 )
-from protocol.peer import HELLO_SECONDS, RESEND_SECONDS, PeerLink, PeerStatus
+from protocol.peer import FULL_QUEUE_SECONDS, HELLO_SECONDS, RESEND_SECONDS, PeerLink, PeerStatus
 from protocol.transport import Arrival, Channel, LearnerSockets, PeerSockets
 from protocol.wire import MAGIC, decode, encode, encode_single
 
@@ -48,6 +50,8 @@ class FakeTransport:
     def __init__(self, script, ends_at):
         self.now = 0.0
         self.sent: list[tuple[float, Channel, Message]] = []
+        self.room = 10**9
+        """Of the rollouts channel's queue."""
         self.closed = threading.Event()
         self.link: PeerLink | None = None
         self._script = [*script, (ends_at, Goodbye(reason="the end of the script"))]
@@ -71,6 +75,10 @@ class FakeTransport:
         return [Arrival(Channel.CONTROL, b"", frames, -1)]
 
     def send(self, channel, frames):
+        if channel is Channel.ROLLOUTS:
+            if not self.room:
+                return False
+            self.room -= 1
         self.sent.append((round(self.now, 3), channel, decode(frames).message))
         return True
 
@@ -121,6 +129,10 @@ def test_a_learner_that_does_not_know_this_peer_is_told_hello_again():
     assert transport.times_of(Hello) == [0.0, 4.5]
 
 
+def ack(**where):
+    return ScoreAcks(acks=(SampleAck(**where),))
+
+
 def keep_score(sample):
     return lambda link: link.keep((5, 0, sample), score(sample))
 
@@ -129,7 +141,7 @@ def test_what_is_kept_is_sent_again_until_acked():
     transport, link = run_script(
         (2.0, WELCOME),
         (3.0, keep_score(1)),
-        (14.0, ScoreAck(group_id=5, attempt=0, sample=1)),
+        (14.0, ack(group_id=5, attempt=0, sample=1)),
         ends_at=30.0,
     )
     expected = [3.0, 3.0 + RESEND_SECONDS, 3.0 + 2 * RESEND_SECONDS]
@@ -141,12 +153,41 @@ def test_what_is_kept_is_sent_again_until_acked():
     assert link.receive(0.0) is None  # acks are the link's own
 
 
+def test_one_message_acks_many():
+    acks = ScoreAcks(acks=tuple(SampleAck(group_id=5, attempt=0, sample=i) for i in (0, 2)))
+    transport, _ = run_script(
+        (0.5, WELCOME), *[(1.0, keep_score(i)) for i in range(3)], (2.0, acks), ends_at=8.0
+    )
+    sent = [m.sample for _, _, m in transport.sent if isinstance(m, Score)]
+    assert sent == [0, 1, 2, 1]
+
+
+def test_what_does_not_fit_into_the_queue_is_tried_again_soon_and_in_order():
+    def room_for(number):
+        def change(link):
+            link._transport.room = number
+
+        return change
+
+    transport, _ = run_script(
+        (0.5, WELCOME),
+        (0.9, room_for(2)),
+        *[(1.0, keep_score(sample)) for sample in range(4)],
+        (2.0, room_for(1)),
+        (3.0, room_for(100)),
+        ends_at=4.0,
+    )
+    sent = [(at, m.sample) for at, _, m in transport.sent if isinstance(m, Score)]
+    assert [sample for _, sample in sent] == [0, 1, 2, 3]
+    assert [at for at, _ in sent] == pytest.approx([1.0, 1.0, 2.0, 3.0], abs=2 * FULL_QUEUE_SECONDS)
+
+
 def test_an_ack_of_another_sample_does_not_stop_the_resending():
     transport, _ = run_script(
         (0.5, WELCOME),
         (0.6, keep_score(1)),
-        (1.0, ScoreAck(group_id=5, attempt=0, sample=2)),
-        (1.1, ScoreAck(group_id=5, attempt=1, sample=1)),
+        (1.0, ack(group_id=5, attempt=0, sample=2)),
+        (1.1, ack(group_id=5, attempt=1, sample=1)),
         ends_at=20.0,
     )
     assert len(transport.times_of(Score)) >= 3
@@ -206,7 +247,9 @@ def test_a_learner_of_another_protocol_version_ends_the_link_with_code_2_and_bot
     _, link = run_script((0.5, OTHER_VERSION), ends_at=5.0)
     assert link.ended is not None
     assert link.ended.exit_code == 2
-    assert "protocol version 9, this process speaks version 1" in link.ended.reason
+    assert (
+        f"protocol version 9, this process speaks version {PROTOCOL_VERSION}" in link.ended.reason
+    )
 
 
 def test_garbage_from_the_learner_is_counted_and_changes_nothing():
@@ -310,7 +353,7 @@ def test_over_sockets_a_peer_registers_beats_delivers_and_says_goodbye(learner, 
     assert len(learner.wait_for(Heartbeat, 3)) >= 3
     link.keep((5, 0, 1), score(1))
     assert learner.wait_for(Score) == [score(1)]
-    learner.answer(ScoreAck(group_id=5, attempt=0, sample=1), Channel.ROLLOUTS)
+    learner.answer(ack(group_id=5, attempt=0, sample=1), Channel.ROLLOUTS)
     link.close("enough")
     assert learner.wait_for(Goodbye) == [Goodbye(reason="enough", peer="worker-1")]
 
@@ -337,7 +380,7 @@ def test_over_sockets_a_learner_that_comes_back_gets_hello_and_everything_that_w
     [
         (Refused(reason="wrong run"), 2, "wrong run"),
         (Goodbye(reason="done"), 0, "done"),
-        (OTHER_VERSION, 2, "version 9, this process speaks version 1"),
+        (OTHER_VERSION, 2, f"version 9, this process speaks version {PROTOCOL_VERSION}"),
     ],
 )
 def test_over_sockets_the_learner_ends_the_link(learner, link, message, code, reason):

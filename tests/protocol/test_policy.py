@@ -42,9 +42,10 @@ def folder(tmp_path):
     return shutil.copytree(BUILTIN / "tiny", tmp_path / "model")
 
 
-def make_config(path="builtin:tiny", *, weight="bfloat16", compute="float32", learner=None):
+def make_config(path="builtin:tiny", *, weight="bfloat16", compute="float32", learner=None, seed=0):
     return RunConfig.model_validate(
         {
+            "run": {"seed": seed},
             "model": {"path": str(path)},
             "policy": {"weight_dtype": weight, "compute_dtype": compute},
             "data": {"train": ["unused"]},
@@ -172,6 +173,15 @@ def test_a_lora_policy_is_its_adapters_on_a_frozen_base_and_begins_as_the_base()
         base.names()
     )
     assert [name for name, _ in frozen_arrays(policy)] == sorted(frozen)
+
+
+def test_adapters_begin_alike_in_every_process_of_a_run_and_differ_between_runs():
+    def first_adapters(seed):
+        mx.random.uniform()  # whatever was drawn before
+        policy = load_policy(make_config(learner=lora(rank=4), seed=seed))
+        return {name: np.array(array).tolist() for name, array in policy.trained().items()}
+
+    assert first_adapters(0) == first_adapters(0) != first_adapters(1)
 
 
 def test_adapters_of_another_copy_make_the_same_policy_and_leave_the_base_alone():

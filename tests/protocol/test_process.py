@@ -163,3 +163,127 @@ def test_an_armed_hard_exit_does_not_delay_a_process_that_ends_by_itself():
 
 def test_this_host_has_a_name():
     assert this_host()
+
+
+HANGING = """
+    import asyncio, ctypes, os, signal, sys, threading
+    from protocol.process import end_within, private_tmpdir
+
+    def hang():    # one call of C: no bytecode, no interpreter lock, no end
+        libc = ctypes.CDLL(None)
+        mutex, condition = ctypes.create_string_buffer(256), ctypes.create_string_buffer(256)
+        libc.pthread_mutex_init(mutex, None)
+        libc.pthread_cond_init(condition, None)
+        libc.pthread_mutex_lock(mutex)
+
+        def tell():
+            libc.pthread_mutex_lock(mutex)    # to be had once the main thread waits, and kept
+            print("ready", os.environ.get("TMPDIR", ""), flush=True)
+
+        threading.Thread(target=tell, daemon=True).start()
+        libc.pthread_cond_wait(condition, mutex)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(9))
+"""
+
+
+def hanging(body):
+    """A process in the midst of a call that never returns, and the TMPDIR that it told."""
+    process = start(textwrap.dedent(HANGING) + textwrap.dedent(body))
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("ready"), process.communicate()[1]
+    return process, line.removeprefix("ready").strip()
+
+
+def end_of(process):
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    return process.returncode, stderr.splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_call_that_never_returns_ends_the_process_in_time(number):
+    process, folder = hanging("""
+        end_within(0.3)
+        with private_tmpdir():
+            hang()
+    """)
+    process.send_signal(number)
+    name = signal.Signals(number).name
+    wanted = f"error: told to end by {name}, and did not within 0.3 s"
+    assert end_of(process) == (128 + number, [wanted])
+    assert folder
+    assert not Path(folder).exists()
+
+
+def test_without_that_the_same_process_lives_on():
+    process, _ = hanging("hang()")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.0)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("numbers", ["SIGINT SIGINT", "SIGTERM SIGTERM", "SIGTERM SIGINT"])
+def test_a_second_signal_ends_it_at_once(numbers):
+    first, second = (signal.Signals[name] for name in numbers.split())
+    process, _ = hanging("end_within(3600.0)\nhang()")
+    process.send_signal(first)
+    wait_until_taken(process)
+    process.send_signal(second)
+    wanted = f"error: killed by a second signal, {second.name}"
+    assert end_of(process) == (128 + second, [wanted])
+
+
+def wait_until_taken(process):
+    """Two signals of one kind that are both pending are one to the kernel."""
+    status = Path(f"/proc/{process.pid}/status")
+    while sys.platform == "linux" and "ShdPnd:\t" + "0" * 16 not in status.read_text():
+        os.sched_yield()
+
+
+def test_a_signal_whose_handler_can_run_ends_it_as_the_handler_says():
+    process, _ = hanging("""
+        end_within(3600.0)
+        print("ready", flush=True)
+        threading.Event().wait()
+    """)
+    process.send_signal(signal.SIGTERM)
+    assert end_of(process) == (9, [])
+
+
+def test_other_signals_do_not_count_and_an_event_loop_in_a_thread_goes_on():
+    process, _ = hanging("""
+        end_within(0.3)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        async def child():
+            return await (await asyncio.create_subprocess_exec("sleep", "0.5")).wait()
+
+        def loop():
+            assert asyncio.run(child()) == 0
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=loop).start()
+        hang()
+    """)
+    assert end_of(process)[0] == 128 + signal.SIGTERM
+
+
+def test_an_end_is_not_delayed_by_an_output_that_nobody_reads():
+    process, _ = hanging("""
+        end_within(0.3)
+        os.set_blocking(2, False)
+        try:
+            while True: os.write(2, b"x" * 512)
+        except BlockingIOError:
+            os.set_blocking(2, True)
+        hang()
+    """)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
+    process.communicate()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from protocol import wire
+from protocol.channels import LEARNER, PEER, Channel
 from protocol.fields import MAX_GROUP_SIZE, MAX_ITEMS, MAX_TEXT, MAX_TOKENS
 from protocol.messages import MESSAGE_TYPES, PROTOCOL_VERSION
 
@@ -26,3 +27,13 @@ def test_the_readmes_limits_are_those_of_the_code():
         assert f"{limit:,}" in README
     assert f"{wire.MAX_FRAME_BYTES // 2**20} MiB" in README
     assert f"| frames of a message | {wire.MAX_FRAMES} |" in README
+
+
+def test_the_readmes_queues_are_those_of_the_code():
+    for side, bounds_of in (("learner", LEARNER), ("peer", PEER)):
+        for channel in Channel:
+            frame_bytes, receive, send = bounds_of[channel]
+            kib = frame_bytes // 2**10
+            most = f"{kib} KiB" if kib < 2**10 else f"{kib // 2**10} MiB"
+            row = f"| {channel.name.lower()} | {side} | {most} | {receive}, {send} |"
+            assert row in README

@@ -33,6 +33,24 @@ WAIT_FOR_TERM = """
     Path("ready").touch()
     time.sleep(60)
 """
+STOPPED = """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    Path("ready").touch()
+    os.kill(os.getpid(), signal.SIGSTOP)  # nothing but SIGKILL ends it
+"""
+HANGING = """
+    import ctypes
+    from protocol.process import STOP_SECONDS, STOP_SIGNALS, end_within
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    end_within(STOP_SECONDS)
+    libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    libc.pthread_mutex_init(mutex, None)
+    libc.pthread_mutex_lock(mutex)
+    Path(f"ready{os.environ.get('HONCHO_PROCESS_NAME', '')}").touch()
+    libc.pthread_mutex_lock(mutex)  # one call that never returns
+"""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -181,3 +199,55 @@ def test_honcho_takes_the_learners_code_though_a_peer_leaves_first(start: Start,
     command = [sys.executable, "-m", "honcho", "start"]
     honcho = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert honcho.returncode == 3, honcho.stdout
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [(STOPPED, 137), (HANGING, 143)], ids=["stopped", "hanging"]
+)
+def test_a_role_that_hangs_is_gone_4_seconds_after_a_signal(
+    start: Start, tmp_path: Path, body: str, code: int
+):
+    process = start(body)
+    wait_until((tmp_path / "ready").exists)
+    told_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == code
+    assert time.monotonic() - told_at < 4.5
+    assert is_gone(int(lives(tmp_path)[0].split()[0]))
+
+
+@pytest.mark.parametrize("body", [STOPPED, HANGING], ids=["stopped", "hanging"])
+def test_a_second_signal_ends_a_role_that_hangs_at_once(start: Start, tmp_path: Path, body: str):
+    process = start(body)
+    wait_until((tmp_path / "ready").exists)
+    told_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) in (130, 137, 143)
+    assert time.monotonic() - told_at < 1.5
+    assert is_gone(int(lives(tmp_path)[0].split()[0]))
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_at_honcho_leaves_nothing_of_roles_that_hang(start: Start, tmp_path: Path):
+    start("return 0").wait(timeout=30)
+    (tmp_path / "role.py").write_text(ROLE.replace("BODY", HANGING))
+    (tmp_path / "Procfile").write_text(
+        f"learner: MLX_RL_SUPERVISED=1 exec {sys.executable} -m role\n"
+        f"actor: exec {sys.executable} -m role\n"
+    )
+    honcho = subprocess.Popen(
+        [sys.executable, "-m", "honcho", "start"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    for name in ("learner.1", "actor.1"):
+        wait_until((tmp_path / f"ready{name}").exists)
+    descendants = psutil.Process(honcho.pid).children(recursive=True)
+    told_at = time.monotonic()
+    os.killpg(honcho.pid, signal.SIGINT)  # as a terminal does it
+    assert honcho.wait(timeout=30) == 130
+    assert time.monotonic() - told_at < 5.0
+    assert len(descendants) >= 5  # two wrappers, two roles, one of them with a supervisor
+    wait_until(lambda: all(is_gone(process.pid) for process in descendants), 0.5)

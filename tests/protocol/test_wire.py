@@ -71,9 +71,10 @@ def test_a_single_frame_that_is_cut_short_is_a_wire_error(frame):
 # --- other versions ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 2, 65535])
+@pytest.mark.parametrize("version", [0, PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1, 65535])
 def test_another_protocol_version_is_refused_in_a_sentence_with_both(version):
-    with pytest.raises(VersionError, match=rf"version {version}, .* version 1\b") as caught:
+    sentence = rf"version {version}, .* version {PROTOCOL_VERSION}\b"
+    with pytest.raises(VersionError, match=sentence) as caught:
         decode([header(version=version), b"of a form that this version need not know"])
     assert (caught.value.found, caught.value.wanted) == (version, PROTOCOL_VERSION)
     assert caught.value.reason == "protocol_version"

@@ -11,7 +11,16 @@ from collections.abc import Callable
 import pytest
 
 from protocol.errors import ConfigError
-from protocol.messages import Goodbye, Heartbeat, Hello, Message, Score, ScoreAck, Welcome
+from protocol.messages import (
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+    SampleAck,
+    Score,
+    ScoreAcks,
+    Welcome,
+)
 from protocol.process import this_host
 from protocol.transport import Channel, LearnerSockets
 from protocol.wire import decode, encode
@@ -91,7 +100,8 @@ def test_a_worker_scores_logs_into_the_run_and_leaves_at_sigterm(learner, make_w
     score = learner.wait_for(lambda message: isinstance(message, Score))
     assert isinstance(score, Score)
     assert (score.reward, score.rewards[0].name) == (1.0, "exact_match")
-    learner.send(Channel.ROLLOUTS, ScoreAck(group_id=7, attempt=1, sample=0))
+    ack = SampleAck(group_id=7, attempt=1, sample=0)
+    learner.send(Channel.ROLLOUTS, ScoreAcks(acks=(ack,)))
     learner.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     goodbye = learner.wait_for(lambda message: isinstance(message, Goodbye))

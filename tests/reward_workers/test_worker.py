@@ -214,3 +214,14 @@ def test_what_broke_the_scorer_ends_the_worker(work_through, scorer):
 def test_the_links_end_is_the_workers_end(work_through, link):
     link.ended = Ended(2, "refused")
     assert work_through(welcome()) == Ended(2, "refused")
+
+
+def test_a_report_belongs_to_the_run_epoch_that_the_worker_is_ready_for(work_through, link, scorer):
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(link.reports[-1].run_epoch)
+
+    idle = [look] * 2
+    work_through(welcome(1), scorer.get_ready, *idle, welcome(2), *idle, scorer.get_ready, *idle)
+    assert seen == [1, 1, 1, 1, 2, 2]

@@ -109,6 +109,13 @@ class FakeTransport:
     def disconnect(self, connection):
         self._ended.append(connection)
 
+    def pass_time(self, seconds):
+        """Lets time pass as it does while the exchange is awake."""
+        ends = self.now + seconds
+        while self.now < ends:
+            self.now = min(self.now + 1.0, ends)
+            self.settle()
+
     def wait_for(self, condition):
         """Waits until it holds; returns what it gave."""
         with self._changed:
@@ -158,6 +165,7 @@ class Peer:
                 policy_version=self.version,
                 capacity=self.capacity,
                 metrics=metrics or {},
+                run_epoch=3,
             ),
             connection,
         )
@@ -171,6 +179,15 @@ class Peer:
             lambda: len(got := self._transport.to(self.name, message_type)) >= number and got
         )
         return [message for message, _ in found]
+
+    def acked(self, message_type, number):
+        """Waits for so many acks; returns them all."""
+
+        def acks():
+            return [a for m, _ in self._transport.to(self.name, message_type) for a in m.acks]
+
+        self._transport.wait_for(lambda: len(acks()) >= number)
+        return acks()
 
     def leases(self, number) -> list[Lease]:
         """Waits for so many leases; returns those that were not returned before."""

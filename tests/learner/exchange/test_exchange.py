@@ -12,8 +12,8 @@ from protocol.messages import (
     Manifest,
     ManifestRequest,
     Notice,
-    RolloutAck,
-    ScoreAck,
+    RolloutAcks,
+    ScoreAcks,
 )
 from protocol.transport import Channel
 from protocol.weights import digest_of
@@ -43,7 +43,7 @@ def test_a_whole_batch_goes_round(start):
         assert (sample.prompt_id, sample.prompt) == (entry.prompt_id, entry.prompt)
         assert sample.prompt_ids.tolist() == [sample.rollout.token_ids[0]]
     assert got.snapshot.watermark == 2
-    assert len(actor.wait_for(RolloutAck, 4)) == len(worker.wait_for(ScoreAck, 4)) == 4
+    assert len(actor.acked(RolloutAcks, 4)) == len(worker.acked(ScoreAcks, 4)) == 4
     run.publish(b"better", trained=True)
     counts = run.exchange.counts()
     assert (counts["trained"], counts["peers/actor"], counts["peers/reward_worker"]) == (2, 1, 1)
@@ -170,8 +170,7 @@ def test_a_connection_that_ends_for_good_costs_the_peer_its_leases(start, caplog
     run.transport.disconnect(17)
     run.transport.settle()
     assert run.exchange.counts()["peers/actor"] == 1
-    run.transport.now += 1.0
-    run.transport.settle()
+    run.transport.pass_time(1.1)
     counts = run.exchange.counts()
     assert (counts["peers/actor"], counts["discarded/actor_lost"]) == (0, 1)
     assert "lost actor-1: its connection ended" in caplog.text
@@ -180,11 +179,65 @@ def test_a_connection_that_ends_for_good_costs_the_peer_its_leases(start, caplog
 def test_a_silent_peer_is_lost_and_asked_to_say_hello_when_it_speaks_again(start):
     run = start()
     actor = run.peer("actor-1")
-    run.transport.now += 10.0  # ten heartbeats
-    run.transport.settle()
+    run.transport.pass_time(10.1)  # ten heartbeats
     assert run.exchange.counts()["peers/actor"] == 0
     actor.beat()
     actor.wait_for(HelloWanted)
+
+
+def test_a_learner_that_was_stopped_takes_nobody_for_dead_when_it_wakes(start, caplog):
+    run = start()
+    run.publish()
+    actor = run.peer("actor-1", connection=17, capacity=2)
+    worker = run.peer("worker-1", connection=18)
+    [lease] = actor.leases(1)
+    waiting = run.call(run.exchange.next_batch)
+    run.transport.settle()
+    run.transport.disconnect(17)  # ZeroMQ gave the connections up meanwhile
+    run.transport.disconnect(18)
+    run.transport.now += 3600.0
+    run.transport.settle()
+    assert "stood still for 3600 s" in caplog.text
+    run.transport.pass_time(3.0)
+    for peer, connection in ((actor, 19), (worker, 20)):
+        peer.beat(connection=connection)
+    run.transport.pass_time(4.0)
+    actor.complete(lease)
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    assert len(waiting.result(DEADLINE_SECONDS).samples) == GROUP_SIZE
+    counts = run.exchange.counts()
+    assert (counts["peers/actor"], counts["peers/reward_worker"]) == (1, 1)
+    assert not [name for name in counts if name.startswith("discarded")]
+
+
+def test_a_peer_that_died_while_the_learner_was_stopped_is_lost_soon_after(start):
+    run = start()
+    run.peer("actor-1", connection=17)
+    run.transport.disconnect(17)
+    run.transport.now += 3600.0
+    run.transport.settle()
+    assert run.exchange.counts()["peers/actor"] == 1
+    run.transport.pass_time(5.2)
+    assert run.exchange.counts()["peers/actor"] == 0
+
+
+def test_a_long_step_is_told_while_it_runs_and_not_after_it(start, caplog):
+    caplog.set_level(logging.INFO, "learner.watchdog")
+    run = start()
+    run.publish()
+    worker, actor = run.peer("worker"), run.peer("actor")
+    batch = run.call(run.exchange.next_batch)
+    actor.complete(actor.leases(1)[0])
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    batch.result(DEADLINE_SECONDS)
+    run.transport.pass_time(62.0)
+    assert caplog.messages.count("a training step has been running for 60 s") == 1
+    run.publish(b"better", trained=True)
+    caplog.clear()
+    run.transport.pass_time(100.0)
+    assert "a training step" not in caplog.text
 
 
 def test_a_heartbeats_odd_figures_do_no_harm(start):
@@ -202,5 +255,5 @@ def test_a_worker_with_room_for_everything_gets_all_that_waits(start):
     actor = run.peer("actor", capacity=1_000_000)
     for lease in actor.leases(6):
         actor.complete(lease)
-    actor.wait_for(RolloutAck, 6 * GROUP_SIZE)
+    actor.acked(RolloutAcks, 6 * GROUP_SIZE)
     assert len(run.peer("worker", capacity=1_000_000).tasks(6 * GROUP_SIZE)) >= 6 * GROUP_SIZE

@@ -5,11 +5,7 @@ import logging
 import pytest
 
 from protocol.errors import RunStopped
-from protocol.messages import (
-    Goodbye,
-    Hello,
-    ScoreAck,
-)
+from protocol.messages import Goodbye, Hello, ScoreAcks
 from protocol.transport import Channel
 
 DEADLINE_SECONDS = 10.0
@@ -21,10 +17,9 @@ def test_the_watchdog_ends_the_wait_with_who_is_missing(start, name):
     run = start()
     waiting = run.call(getattr(run.exchange, name))
     run.transport.settle()
-    run.transport.now += 59.0
-    run.transport.settle()
+    run.transport.pass_time(59.0)
     assert not waiting.done()
-    run.transport.now += 1.0
+    run.transport.pass_time(1.2)
     with pytest.raises(RunStopped, match="no progress for 60 s: no actor is registered"):
         waiting.result(DEADLINE_SECONDS)
 
@@ -32,12 +27,10 @@ def test_the_watchdog_ends_the_wait_with_who_is_missing(start, name):
 def test_the_watchdog_does_not_count_the_time_of_a_training_step(start):
     run = start()
     run.transport.settle()
-    run.transport.now += 1000.0
-    run.transport.settle()
+    run.transport.pass_time(100.0)
     waiting = run.call(run.exchange.next_batch)
     run.transport.settle()
-    run.transport.now += 30.0
-    run.transport.settle()
+    run.transport.pass_time(30.0)
     assert not waiting.done()
 
 
@@ -47,13 +40,13 @@ def test_a_batch_that_comes_after_the_watchdog_gave_up_ends_nothing(start):
     waiting = run.call(run.exchange.next_batch)
     worker, actor = run.peer("worker"), run.peer("actor")
     [lease, *_] = actor.leases(1)
-    run.transport.now += 5.0
+    run.transport.pass_time(5.2)
     with pytest.raises(RunStopped, match="no progress for 5 s: groups: "):
         waiting.result(DEADLINE_SECONDS)
     actor.complete(lease)
     for task in worker.tasks(GROUP_SIZE):
         worker.score(task)
-    worker.wait_for(ScoreAck, GROUP_SIZE)
+    worker.acked(ScoreAcks, GROUP_SIZE)
     assert run.exchange.counts()["handed_over"] == 1
 
 

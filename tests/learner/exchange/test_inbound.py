@@ -1,6 +1,8 @@
 """What peers say -> events, answers and counts, one arrival at a time."""
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,8 +34,10 @@ from protocol.messages import (
     Refused,
     Rollout,
     RolloutAck,
+    RolloutAcks,
+    SampleAck,
     Score,
-    ScoreAck,
+    ScoreAcks,
     ScoreWork,
     WeightsGone,
     Welcome,
@@ -53,6 +57,7 @@ HEARTBEAT = Heartbeat(
     policy_version=6,
     capacity=3,
     progress=(LeaseProgress(group_id=4, attempt=1, tokens=30),),
+    run_epoch=2,
 )
 VOCABULARY = 35
 
@@ -81,7 +86,7 @@ FAILED = LeaseFailed(run_epoch=2, group_id=4, attempt=1, reason="no memory")
 class Learner:
     """An Inbound whose answers, events and counts are kept in lists."""
 
-    def __init__(self, *registered):
+    def __init__(self, *registered, wanted_fingerprint: Mapping[str, str] = MappingProxyType({})):
         self.now = 0.0
         self.sent: list[tuple[Channel, str, Message, bytes]] = []
         self.events: list[ev.Event] = []
@@ -99,6 +104,7 @@ class Learner:
             vocabulary=VOCABULARY,
             metrics=self.metrics,
             clock=lambda: self.now,
+            wanted_fingerprint=wanted_fingerprint,
         )
         for name in registered:
             role = name.rpartition("-")[0]
@@ -168,6 +174,30 @@ def test_a_peer_of_another_run_is_refused_with_both_names():
     assert learner.events == []
 
 
+WANTED = {"chip": "M4", "mlx": "0.32.4"}
+
+
+def test_an_actor_that_computes_otherwise_is_refused_with_every_difference():
+    learner = Learner(wanted_fingerprint=WANTED)
+    odd = HELLO.model_copy(update={"fingerprint": {"mlx": "0.31.0", "python": "3.12"}})
+    learner.take(Channel.CONTROL, "actor-1", odd)
+    [(_, _, refused)] = learner.answers()
+    assert isinstance(refused, Refused)
+    assert "chip is None, wanted 'M4'; mlx is '0.31.0', wanted '0.32.4'" in refused.reason
+    assert (len(learner.roster), learner.events) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("role", "fingerprint"),
+    [("actor", {**WANTED, "python": "3.12"}), ("reward_worker", {"chip": "M1"})],
+)
+def test_an_equal_actor_is_welcome_and_so_is_any_reward_worker(role, fingerprint):
+    learner = Learner(wanted_fingerprint=WANTED)
+    hello = HELLO.model_copy(update={"role": role, "fingerprint": fingerprint})
+    learner.take(Channel.CONTROL, "actor-1", hello)
+    assert [type(message) for _, _, message in learner.answers()] == [Welcome]
+
+
 def test_a_hello_under_another_name_than_its_sockets_is_counted_and_not_answered():
     learner = Learner()
     learner.take(Channel.CONTROL, "actor-2", HELLO)
@@ -212,6 +242,16 @@ def test_a_heartbeat_tells_progress_then_capacity_and_is_acked():
     member = learner.roster.get("actor-1")
     assert member is not None
     assert (member.heard_at, member.connection, member.state) == (4.0, 8, "generating")
+
+
+@pytest.mark.parametrize("run_epoch", [-1, 1, 3])
+def test_what_a_heartbeat_says_of_another_run_epoch_is_not_believed(run_epoch):
+    learner = Learner("actor-1")
+    late = HEARTBEAT.model_copy(update={"run_epoch": run_epoch})
+    learner.take(Channel.CONTROL, "actor-1", late)
+    assert learner.events == [ev.CapacityReported("actor-1", 0, -1)]  # it would lose leases
+    ack = HeartbeatAck(run_epoch=2, policy_version=7)
+    assert learner.answers() == [(Channel.CONTROL, "actor-1", ack)]
 
 
 def test_what_a_peer_says_counts_for_the_socket_it_came_from():
@@ -260,7 +300,7 @@ def test_a_token_beyond_the_vocabulary_is_refused_and_counted():
         accepted=False,
         reason="a token id beyond the vocabulary",
     )
-    assert learner.answers() == [(Channel.ROLLOUTS, "actor-1", refusal)]
+    assert learner.answers() == [(Channel.ROLLOUTS, "actor-1", RolloutAcks(acks=(refusal,)))]
     assert learner.rejected() == {("rollouts", "token_range"): 1}
     assert learner.events == []
     learner.take(Channel.ROLLOUTS, "actor-1", make_rollout(top_token=VOCABULARY - 1))
@@ -287,8 +327,8 @@ EXAMPLES: dict[type[Message], Message] = {
         HelloWanted(),
         LeaseGrant(run_epoch=2, leases=()),
         LeaseCancel(group_id=4, attempt=1, reason="deadline"),
-        RolloutAck(group_id=4, attempt=1, sample=0, accepted=True),
-        ScoreAck(group_id=4, attempt=1, sample=0),
+        RolloutAcks(acks=(RolloutAck(group_id=4, attempt=1, sample=0, accepted=True),)),
+        ScoreAcks(acks=(SampleAck(group_id=4, attempt=1, sample=0),)),
         ScoreWork(run_epoch=2, tasks=()),
         ManifestRequest(peer="actor-1", held_version=-1),
         ChunkRequest(policy_version=7, digest="d", index=2**53),

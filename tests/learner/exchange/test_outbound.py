@@ -6,18 +6,21 @@ from typing import Any
 import pytest
 
 from learner.data import PromptStream, TokenizedPrompt
-from learner.exchange.outbound import MAX_PART_ITEMS, MAX_PART_TEXT, Outbound
+from learner.exchange.outbound import MAX_PART_ITEMS, MAX_PART_SIZE, Outbound
 from learner.exchange.prompt_book import PromptBook
 from learner.ledger import events as ev
 from learner.ledger.groups import EVALUATION_IDS, Group
 from learner.sources import Row
+from protocol.channels import PEER
 from protocol.fields import MAX_TEXT
 from protocol.messages import (
     LeaseCancel,
     LeaseGrant,
     Message,
     RolloutAck,
-    ScoreAck,
+    RolloutAcks,
+    SampleAck,
+    ScoreAcks,
     ScoreWork,
 )
 from protocol.transport import Channel
@@ -29,15 +32,25 @@ class Sent:
 
     run_epoch = 3
 
-    def __init__(self, config, columns=None):
+    def __init__(self, config, columns=None, prompt_ids=(7, 8)):
         self.messages: list[tuple[Channel, str, Message]] = []
         self.largest_frame = 0
         self.groups: dict[int, Group] = {}
         row = Row("data:1", [{"role": "user", "content": "1+1=?"}], columns or {"answer": "2"})
-        prompts = [TokenizedPrompt(row, (7, 8))]
+        prompts = [TokenizedPrompt(row, prompt_ids)]
         book = PromptBook(prompts, prompts, PromptStream(1, 0), 0)
         double: Any = self
-        self.outbound = Outbound(double, double, book, config)
+        self._outbound = Outbound(double, double, book, config)
+
+    def take(self, actions):
+        """Takes the actions of one event."""
+        self._outbound.take(actions)
+
+    def carry_out(self, *turns):
+        """Takes the actions of each event, and sends what they mean at the end of the turn."""
+        for actions in turns:
+            self.take(actions)
+        self._outbound.flush()
 
     def send(self, channel, routing_id, frames):
         self.largest_frame = max(self.largest_frame, *map(len, frames))
@@ -68,7 +81,7 @@ def grant(group_id, peer="actor-1", purpose: ev.Purpose = "train", num_samples=4
 
 def test_the_leases_of_one_peer_go_out_together(config):
     sent = Sent(config)
-    sent.outbound.carry_out([grant(0), grant(1, "actor-2"), grant(2)])
+    sent.carry_out([grant(0), grant(1, "actor-2"), grant(2)])
     [(_, first, granted), (_, second, other)] = sent.messages
     assert {channel for channel, *_ in sent.messages} == {Channel.CONTROL}
     assert (first, second) == ("actor-1", "actor-2")
@@ -81,7 +94,7 @@ def test_the_leases_of_one_peer_go_out_together(config):
 
 def test_a_training_lease_samples_as_the_run_is_configured(config):
     sent = Sent(config)
-    sent.outbound.carry_out([grant(3)])
+    sent.carry_out([grant(3)])
     [(_, _, granted)] = sent.messages
     assert isinstance(granted, LeaseGrant)
     [lease] = granted.leases
@@ -93,7 +106,7 @@ def test_a_training_lease_samples_as_the_run_is_configured(config):
 
 def test_an_evaluation_lease_is_greedy(config):
     sent = Sent(config)
-    sent.outbound.carry_out([grant(EVALUATION_IDS, purpose="evaluation", num_samples=1)])
+    sent.carry_out([grant(EVALUATION_IDS, purpose="evaluation", num_samples=1)])
     [(_, _, granted)] = sent.messages
     assert isinstance(granted, LeaseGrant)
     assert (granted.leases[0].purpose, granted.leases[0].temperature) == ("evaluation", 0.0)
@@ -101,7 +114,7 @@ def test_an_evaluation_lease_is_greedy(config):
 
 def seeds(make_config, seed, *group_ids):
     sent = Sent(make_config(run={"seed": seed}))
-    sent.outbound.carry_out([grant(group_id) for group_id in group_ids])
+    sent.carry_out([grant(group_id) for group_id in group_ids])
     [(_, _, granted)] = sent.messages
     assert isinstance(granted, LeaseGrant)
     return [lease.seed for lease in granted.leases]
@@ -117,7 +130,7 @@ def test_seeds_differ_by_group_and_run_and_are_the_same_again(make_config):
 def test_scoring_work_carries_the_row_and_the_completion(config, make_sample):
     sent = Sent(config)
     sent.add_group(0, [make_sample(), make_sample(token_ids=(9, 9, 9), finish_reason="length")])
-    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, 1)])
+    sent.carry_out([ev.AssignScore("worker-1", 0, 1, 1)])
     [(channel, peer, work)] = sent.messages
     assert (channel, peer) == (Channel.ROLLOUTS, "worker-1")
     assert isinstance(work, ScoreWork)
@@ -132,7 +145,7 @@ def test_scoring_work_carries_the_row_and_the_completion(config, make_sample):
 
 def test_acks_and_cancels_reach_their_peer(config):
     sent = Sent(config)
-    sent.outbound.carry_out(
+    sent.carry_out(
         [
             ev.AckRollout("actor-1", 4, 1, 2, False, "stale_attempt"),
             ev.AckScore("worker-1", 4, 1, 2),
@@ -141,15 +154,58 @@ def test_acks_and_cancels_reach_their_peer(config):
         ]
     )
     where = {"group_id": 4, "attempt": 1}
+    refused = RolloutAck(**where, sample=2, accepted=False, reason="stale_attempt")
     assert sent.messages == [
-        (
-            Channel.ROLLOUTS,
-            "actor-1",
-            RolloutAck(**where, sample=2, accepted=False, reason="stale_attempt"),
-        ),
-        (Channel.ROLLOUTS, "worker-1", ScoreAck(**where, sample=2)),
+        (Channel.ROLLOUTS, "actor-1", RolloutAcks(acks=(refused,))),
+        (Channel.ROLLOUTS, "worker-1", ScoreAcks(acks=(SampleAck(**where, sample=2),))),
         (Channel.CONTROL, "actor-1", LeaseCancel(**where, reason="deadline")),
     ]
+
+
+def test_a_turn_sends_each_peer_one_message_of_a_kind(config, make_sample):
+    sent = Sent(config)
+    sent.add_group(0, [make_sample()] * 4)
+    sent.carry_out(
+        *([ev.AckRollout(f"actor-{i % 2}", 0, 1, i, True, ""), grant(i)] for i in range(4)),
+        *(
+            [ev.AckScore("worker-1", 7, 1, i), ev.AssignScore("worker-1", 0, 1, i)]
+            for i in range(4)
+        ),
+    )
+    kinds = [(type(message), peer) for _, peer, message in sent.messages]
+    assert kinds == [
+        (RolloutAcks, "actor-0"),
+        (RolloutAcks, "actor-1"),
+        (ScoreAcks, "worker-1"),
+        (LeaseGrant, "actor-1"),
+        (ScoreWork, "worker-1"),
+    ]
+    acked = [[a.sample for a in m.acks] for _, _, m in sent.messages[:3]]  # pyright: ignore
+    assert acked == [[0, 2], [1, 3], [0, 1, 2, 3]]
+
+
+def test_a_turn_without_actions_sends_nothing_and_nothing_is_sent_twice(config):
+    sent = Sent(config)
+    sent.carry_out([ev.AckScore("worker-1", 4, 1, 2), grant(0)])
+    assert len(sent.messages) == 2
+    sent.carry_out([])
+    assert len(sent.messages) == 2
+
+
+def test_a_grant_goes_out_before_its_cancel(config):
+    sent = Sent(config)
+    sent.carry_out([ev.CancelLease("actor-1", 0, 2, "not_held")], [grant(0)])
+    assert [type(message) for _, _, message in sent.messages] == [LeaseGrant, LeaseCancel]
+
+
+def test_work_is_sent_although_its_group_is_given_up_later_in_the_turn(config, make_sample):
+    sent = Sent(config)
+    sent.add_group(0, [make_sample()])
+    sent.take([ev.AssignScore("worker-1", 0, 1, 0)])
+    sent.groups.clear()
+    sent.carry_out([])
+    [(_, peer, work)] = sent.messages
+    assert (peer, type(work)) == ("worker-1", ScoreWork)
 
 
 def test_more_work_than_a_message_holds_goes_out_in_parts(config, make_sample):
@@ -158,8 +214,9 @@ def test_more_work_than_a_message_holds_goes_out_in_parts(config, make_sample):
     sample = make_sample()
     sent.add_group(0, [sample] * (2 * MAX_PART_ITEMS + 5))
     number = len(sent.groups[0].samples)
-    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(number)])
-    sent.outbound.carry_out([grant(i) for i in range(number)])
+    sent.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(number)])
+    sent.carry_out([grant(i) for i in range(number)])
+    sent.carry_out([ev.AckScore("worker-1", 0, 1, i) for i in range(number)])
     tasks = [
         task.sample for _, _, m in sent.messages if isinstance(m, ScoreWork) for task in m.tasks
     ]
@@ -169,14 +226,27 @@ def test_more_work_than_a_message_holds_goes_out_in_parts(config, make_sample):
         if isinstance(m, LeaseGrant)
         for lease in m.leases
     ]
-    assert tasks == leases == list(range(number))
-    assert len(sent.messages) == 6
+    acked = [a.sample for _, _, m in sent.messages if isinstance(m, ScoreAcks) for a in m.acks]
+    assert tasks == leases == acked == list(range(number))
+    assert len(sent.messages) == 9
 
 
 def test_work_with_long_columns_fits_the_wire(config, make_sample):
     sent = Sent(config, columns={"tests": "x" * (MAX_TEXT // 2)})
     sent.add_group(0, [make_sample()] * 40)  # 80 million characters
-    sent.outbound.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(40)])
-    assert sent.largest_frame <= MAX_PART_TEXT + 100_000 < MAX_FRAME_BYTES
+    sent.carry_out([ev.AssignScore("worker-1", 0, 1, i) for i in range(40)])
+    assert sent.largest_frame <= MAX_PART_SIZE + 100_000 < MAX_FRAME_BYTES
     tasks = [task for _, _, m in sent.messages if isinstance(m, ScoreWork) for task in m.tasks]
     assert [task.sample for task in tasks] == list(range(40))
+
+
+def test_leases_with_long_prompts_fit_the_wire(config):
+    prompt_ids = (3,) * 1_000_000  # 4 MB
+    sent = Sent(config, prompt_ids=prompt_ids)
+    sent.carry_out([grant(i) for i in range(5)])
+    assert sent.largest_frame <= MAX_PART_SIZE + 100_000 < PEER[Channel.CONTROL].max_frame_bytes
+    leases = [
+        le.group_id for _, _, m in sent.messages if isinstance(m, LeaseGrant) for le in m.leases
+    ]
+    assert leases == list(range(5))
+    assert len(sent.messages) == 3

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from learner.exchange.roster import DISCONNECT_GRACE_SECONDS, Roster
+from learner.exchange.roster import DISCONNECT_GRACE_SECONDS, Left, Roster
 from protocol.messages import Heartbeat, Hello, Role
 
 SILENCE = 10.0
@@ -32,8 +32,11 @@ def test_a_registered_peer_is_found_by_name_and_by_socket_identity(roster):
     assert len(roster) == 1
     for unknown in (b"actor-2", b"", b"\xff\xfe"):
         assert roster.find(unknown) is None
-    assert roster.remove("actor-1") is member
-    assert roster.remove("actor-1") is None
+    assert roster.remove("actor-1", 7.0, "it left") is member
+    assert roster.last_left("actor") == Left(7.0, "it left")
+    assert roster.last_left("reward_worker") is None
+    assert roster.remove("actor-1", 8.0, "again") is None
+    assert roster.last_left("actor") == Left(7.0, "it left")
     assert len(roster) == 0
 
 
@@ -43,7 +46,7 @@ def test_peers_are_listed_by_role(roster):
     assert [member.name for member in roster.of("actor")] == ["a", "b"]
     assert [member.name for member in roster.of("reward_worker")] == ["w"]
     seen = []
-    roster.each(lambda member: seen.append(member.name) or roster.remove(member.name))
+    roster.each(lambda member: seen.append(member.name) or roster.remove(member.name, 0.0, ""))
     assert seen == ["a", "w", "b"]
     assert len(roster) == 0
 
@@ -87,6 +90,7 @@ def test_a_silent_peer_is_lost_and_a_heartbeat_starts_its_time_again(roster):
     roster.heard(member, heartbeat(), connection=5, now=4.0)
     assert roster.remove_lost(13.9) == []
     assert roster.remove_lost(14.0) == [(member, "silent for 10 s")]
+    assert roster.last_left(member.role) == Left(14.0, "silent for 10 s")
 
 
 def test_a_heartbeat_says_what_a_peer_does(roster):

@@ -25,11 +25,16 @@ def make_roster(*names):
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ((), "no actor is registered; start one with: python -m actors --learner ADDRESS"),
-        (("worker-1",), "no actor is registered; start one with: python -m actors"),
+        (
+            (),
+            "no actor is registered; none has come yet; "
+            "start one with: python -m actors --learner ADDRESS",
+        ),
+        (("worker-1",), "no actor is registered; none has come yet; start one with: python -m a"),
         (
             ("actor-1",),
-            "no reward worker is registered; start one with: python -m reward_workers --learner",
+            "no reward worker is registered; none has come yet; "
+            "start one with: python -m reward_workers --learner",
         ),
         (
             ("actor-1", "worker-silent"),
@@ -39,7 +44,36 @@ def make_roster(*names):
     ],
 )
 def test_the_sentence_names_who_is_missing(names, sentence):
-    assert missing(make_roster(*names), COUNTS).startswith(sentence)
+    assert missing(make_roster(*names), COUNTS, 50.0).startswith(sentence)
+
+
+def test_the_sentence_says_since_when_somebody_is_missing_and_why():
+    roster = make_roster("actor-1", "actor-2", "worker-1")
+    roster.disconnected(1, 5.0)
+    roster.remove("worker-1", 2.0, "it said 'told to end'")
+    assert len(roster.remove_lost(8.0)) == 2
+    assert missing(roster, COUNTS, 50.0).startswith(
+        "no actor is registered; the last one left 42 s ago: its connection ended; start one"
+    )
+
+
+def test_it_says_now_and_then_that_a_step_is_still_running(caplog):
+    caplog.set_level(logging.INFO, "learner.watchdog")
+    watchdog = Watchdog(300.0, now=0.0)
+    watchdog.check_step(500.0)  # nothing is in hand
+    watchdog.step_begins(500.0)
+    for seconds in range(500, 640):
+        watchdog.check_step(float(seconds))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a training step has been running for 60 s",
+        "a training step has been running for 120 s",
+    ]
+    caplog.clear()
+    watchdog.step_ends()
+    watchdog.check_step(900.0)
+    watchdog.step_begins(900.0)
+    watchdog.check_step(959.0)
+    assert not caplog.records
 
 
 def test_it_gives_up_at_the_limit_with_the_reason():

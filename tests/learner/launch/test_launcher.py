@@ -35,6 +35,18 @@ if __name__ == "__main__":  # spawn imports this file again
 """
 FOREVER = "while :; do sleep 0.02; done"
 UNTIL = "while [ ! -e {} ]; do sleep 0.02; done"
+HANGING = f"""exec {sys.executable} -c '
+import ctypes, pathlib, signal, sys
+from protocol.process import STOP_SECONDS, STOP_SIGNALS, end_within
+for number in STOP_SIGNALS:
+    signal.signal(number, lambda *_: None)
+end_within(STOP_SECONDS)
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+libc.pthread_mutex_init(mutex, None)
+libc.pthread_mutex_lock(mutex)
+pathlib.Path(sys.argv[1]).touch()
+libc.pthread_mutex_lock(mutex)  # one call that never returns
+' $0.ready"""
 STUBBORN = f'trap "" TERM; echo $$ > actor.pid; touch ready; {FOREVER}'
 
 Launch = Callable[..., subprocess.Popen[str]]
@@ -71,6 +83,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         started.append(process)
         return process
@@ -209,6 +222,26 @@ def test_a_second_ctrl_c_kills_at_once(launch: Launch, tmp_path: Path):
     assert finish(process)[0] == 130
     assert time.monotonic() - asked_at < 2.0
     assert is_gone(int((tmp_path / "actor.pid").read_text()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize(("times", "seconds"), [(1, 5.0), (2, 2.0)], ids=["once", "twice"])
+def test_a_terminals_ctrl_c_ends_roles_that_hang(
+    launch: Launch, tmp_path: Path, method: str, times: int, seconds: float
+):
+    process = launch(HANGING, HANGING, method)
+    for role in ("learner", "actor"):
+        wait_until((tmp_path / f"{role}.sh.ready").exists)
+    descendants = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    assert process.stdout is not None
+    told_at = time.monotonic()
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)  # mlx-train and its wrappers
+        while times > 1 and "SIGINT received" not in process.stdout.readline():
+            pass
+    assert finish(process)[0] == 130
+    assert time.monotonic() - told_at < seconds
+    wait_until(lambda: all(is_gone(pid) for pid in descendants), 0.5)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere roles themselves watch their parent")

@@ -33,6 +33,9 @@ def test_a_kept_group_is_trained_without_being_generated_again(story):
     told = asynchronous(story, snapshot=snapshot, version=1)
     assert told.state(2) == "scored"
     assert told.prompts(2, 3, 4) == [3, 4]
+    assert told.count("prompts_repeated") == 0
+    told.prompts(2, 3, 4)
+    assert told.count("prompts_repeated") == 3
     told.finish(3, 1.0, 0.0)
     assert told.handed_over(told.want()) == [(2, 3)]
 
@@ -51,6 +54,31 @@ def test_a_kept_group_that_was_trained_before_its_prompt_is_read_is_done(story):
     told.train()
     assert told.prompts(2, 3, 4) == [4]
     assert told.count("trained") == 3
+
+
+def test_a_kept_group_that_was_trained_before_its_prompt_is_read_is_done_for_the_next_resume(story):
+    told = story(groups_per_step=1, max_off_policy_steps=1)
+    told.prompts(0, 1)
+    told.finish(0, 1.0, 0.0)
+    told.finish(1, 1.0, 0.0)
+    first = story.snapshot(told.want())
+    resumed = {"groups_per_step": 1, "max_off_policy_steps": 1}
+    second = story.snapshot(story(snapshot=first, version=1, **resumed).want())
+    assert second.scored == ()
+    assert story(snapshot=second, version=2, **resumed).prompts(1, 2) == [2]
+
+
+def test_the_attempts_of_a_kept_group_are_forgotten_with_it(story):
+    limits = {"groups_per_step": 1, "max_off_policy_steps": 1}
+    told = story(**limits)
+    told.prompts(0, 1)
+    told(ev.LeaseFailed("a", 1, 1, 1, "no memory"))
+    told.finish(0, 1.0, 0.0)
+    told.finish(1, 1.0, 0.0)
+    first = story.snapshot(told.want())
+    assert first.attempts == ((1, 2),)
+    second = story.snapshot(story(snapshot=first, version=1, **limits).want())
+    assert second.attempts == ()
 
 
 def test_a_kept_group_that_became_too_old_is_generated_again(story):

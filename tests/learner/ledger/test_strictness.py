@@ -73,6 +73,17 @@ def test_a_failed_score_that_comes_twice_counts_once(strict):
     assert halts(told(ev.ScoreArrived(second, failed)))
 
 
+def test_a_failed_score_is_asked_of_a_worker_that_has_not_failed_even_if_it_is_busier(strict):
+    told = strict()
+    told(ev.PeerJoined("v", "reward_worker"))
+    told(ev.CapacityReported("v", 1))
+    told.prompts(0)
+    assert assigned(told(told.rollout(0))) == ["w"]
+    assert assigned(told(ev.ScoreArrived("w", score(told, 0, None, "reward_error")))) == ["v"]
+    assert assigned(told(ev.ScoreArrived("v", score(told, 0, None, "reward_error")))) == ["w"]
+    assert told.count("scored_again/reward_error") == 2
+
+
 def test_rewards_that_do_not_apply_mask_as_ever(strict):
     told = strict()
     told.prompts(0)

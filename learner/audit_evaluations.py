@@ -1,0 +1,49 @@
+"""What an audit asks of eval.jsonl: every evaluation that the config wants, once an evaluator."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from learner.audit_files import RunFiles
+
+
+def wrong_evaluations(run: RunFiles) -> Iterator[str]:
+    """Yields every evaluation that is missing, double, of an unknown evaluator or out of place.
+
+    A run that has not ended may have been killed between its last step and the evaluation of it.
+    """
+    names = [section.name for section in run.config.evaluation.evaluators]
+    counted = Counter((row["evaluator"], row["step"]) for row in run.evaluations)
+    for (name, step), number in sorted(counted.items()):
+        if number > 1:
+            yield f"evaluator {name} has {number} rows of step {step} in eval.jsonl"
+        if name not in names or not 0 <= step <= run.last_step:
+            yield f"eval.jsonl has a row of {name} at step {step}, which the run does not have"
+    for step in sorted(_wanted_steps(run)):
+        for name in names:
+            if not counted[name, step]:
+                yield f"evaluator {name} has no row of step {step} in eval.jsonl"
+    in_order = [row["step"] for row in run.evaluations]
+    if in_order != sorted(in_order):
+        yield "the rows of eval.jsonl are not in order"
+
+
+def wrong_evaluation_versions(run: RunFiles) -> Iterator[str]:
+    """Yields evaluations of another policy than the one that their step ended with."""
+    for row in run.evaluations:
+        of_step = run.steps.get(row["step"])
+        wanted = 0 if row["step"] == 0 else of_step and of_step["policy_version"]
+        if wanted is not None and row["policy_version"] != wanted:
+            found = row["policy_version"]
+            yield f"the evaluation at step {row['step']} is of version {found}, wanted {wanted}"
+
+
+def _wanted_steps(run: RunFiles) -> set[int]:
+    section = run.config.evaluation
+    if not run.config.data.heldout:
+        return set()
+    steps = {0} if section.before_training and (run.last_step or run.has_ended) else set[int]()
+    if section.interval:
+        steps.update(range(section.interval, run.last_step, section.interval))
+    if run.has_ended:
+        steps.add(run.last_step)
+    return steps
