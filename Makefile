@@ -18,7 +18,7 @@ help:
 	@echo 'make test        run the tests'
 	@echo 'make check       ruff, pyright, import rules'
 	@echo 'make soak        the long forms of what the tests run short (about 15 minutes)'
-	@echo 'make mutants     mutation testing of the ledger (about 20 minutes)'
+	@echo 'make mutants     mutation testing of the ledger (about 6 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'

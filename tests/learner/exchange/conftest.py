@@ -231,6 +231,19 @@ class Peer:
             }
             self.say(Channel.ROLLOUTS, Rollout.model_validate(rollout))
 
+    def fail(self, task):
+        """Says that a sample could not be scored."""
+        score = Score(
+            run_epoch=3,
+            group_id=task.group_id,
+            attempt=task.attempt,
+            sample=task.sample,
+            reward=None,
+            rewards=(),
+            status="sandbox_error",
+        )
+        self.say(Channel.ROLLOUTS, score)
+
     def score(self, task):
         """Rewards the first sample of a group."""
         reward = 1.0 if task.sample == 0 else 0.0
@@ -259,6 +272,7 @@ class Run:
             max_off_policy_steps=section.max_off_policy_steps,
             prompts_low_water=4,
             no_resampling_pass_rate=pass_rate,
+            deterministic=config.run.deterministic,
         )
         train = [
             TokenizedPrompt(Row(f"t:{i}", f"t {i}", {"answer": str(i)}), (i,)) for i in range(6)
@@ -310,9 +324,11 @@ class Run:
 def start(make_config):
     started = []
 
-    def make(learner=None, **more):
+    def make(learner=None, run=None, **more):
         section = {"groups_per_step": 1, "no_progress_seconds": 60.0, **(learner or {})}
-        run = Run(make_config(learner=section, generation={"group_size": GROUP_SIZE}), **more)
+        generation = {"group_size": GROUP_SIZE}
+        config = make_config(run=run or {}, learner=section, generation=generation)
+        run = Run(config, **more)
         run.exchange.start()
         started.append(run)
         return run

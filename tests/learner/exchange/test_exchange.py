@@ -2,6 +2,9 @@
 
 import logging
 
+import pytest
+
+from protocol.errors import RunStopped
 from protocol.messages import (
     Chunk,
     ChunkRequest,
@@ -257,3 +260,23 @@ def test_a_worker_with_room_for_everything_gets_all_that_waits(start):
         actor.complete(lease)
     actor.acked(RolloutAcks, 6 * GROUP_SIZE)
     assert len(run.peer("worker", capacity=1_000_000).tasks(6 * GROUP_SIZE)) >= 6 * GROUP_SIZE
+
+
+def test_what_a_deterministic_run_cannot_score_ends_it_now_and_for_good(start):
+    run = start(
+        run={"deterministic": True}, learner={"groups_per_step": 1, "max_off_policy_steps": 0}
+    )
+    run.publish()
+    batch = run.call(run.exchange.next_batch)
+    actor, worker = run.peer("actor", capacity=100), run.peer("worker", capacity=100)
+    (lease,) = actor.leases(1)
+    actor.complete(lease)
+    for task in worker.tasks(2):
+        (worker.score if task.sample else worker.fail)(task)
+    for _ in range(2):  # it is asked for again, twice
+        (task,) = worker.tasks(1)
+        worker.fail(task)
+    wanted = "group 0 sample 0 could not be scored 3 times, .*sandbox_error.*resume"
+    for ended in (batch, run.call(run.exchange.next_batch), run.call(run.exchange.evaluate)):
+        with pytest.raises(RunStopped, match=wanted):
+            ended.result(DEADLINE_SECONDS)

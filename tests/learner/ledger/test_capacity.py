@@ -67,3 +67,12 @@ def test_work_is_given_back_once_however_often_it_is_released():
     for _ in range(2):
         peers.release("a", (0, -1))
         assert (peer.load, peer.outstanding) == (2, {(1, -1): 2})
+
+
+def test_a_reward_worker_is_served_whatever_version_it_claims_to_hold():
+    history = History()
+    history.prompts(0)
+    history.actor()
+    history(ev.PeerJoined("w", "reward_worker"))
+    history(ev.CapacityReported("w", 5, policy_version=99))
+    assert only(ev.AssignScore, history.rollout(0)) == [ev.AssignScore("w", 0, 1, 0)]
