@@ -89,5 +89,5 @@ mac-check: $(STAMP)
 	$(BIN)/python bench/mac_check.py
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist mutants .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
