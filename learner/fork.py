@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from learner.disk import sync, write_atomically
-from learner.run_folder import RunFolder
+from learner.run_folder import CONFIGS, RunFolder
 
 log = logging.getLogger("learner.fork")
 
@@ -28,12 +28,15 @@ def fork_run(source: Path, checkpoint: Path, step: int, target: Path) -> None:
     copy = RunFolder(temporary)
     copy.checkpoints.mkdir(parents=True)
     shutil.copytree(checkpoint, copy.checkpoints / checkpoint.name)
-    for name in ("metrics.jsonl", "eval.jsonl"):
+    for name in ("metrics.jsonl", "eval.jsonl", "run_epoch"):
         if (source / name).is_file():
             shutil.copyfile(source / name, temporary / name)
     if (source / "rollouts").is_dir():
         shutil.copytree(source / "rollouts", temporary / "rollouts")
-    copy.cut_back(step)
+    if (source / CONFIGS).is_dir():
+        shutil.copytree(source / CONFIGS, temporary / CONFIGS)
+    copy.cut_back(step, discarded := temporary / ".later")
+    shutil.rmtree(discarded, ignore_errors=True)
     origin = {"run": str(source), "checkpoint": checkpoint.name, "step": step}
     write_atomically(temporary / ORIGIN, json.dumps(origin, indent=1) + "\n")
     for path in (*temporary.rglob("*"), temporary):

@@ -104,6 +104,11 @@ class Loop:
         self.exchange.publish(first, trained=False)
         if self.config.evaluation.before_training and self.position.step == 0:
             self._evaluate()
+        if self.position.step >= self.config.run.max_steps:
+            log.info(
+                "nothing is left to train: %d steps are done, run.max_steps is %d",
+                *(self.position.step, self.config.run.max_steps),
+            )
         while self.position.step < self.config.run.max_steps:
             started = self.clock()
             batch = self.exchange.next_batch()
@@ -173,6 +178,7 @@ class Loop:
             clock=clock,
             now=self.clock(),
             counts=counts,
+            run_epoch=int(self.facts["run_epoch"]),
             digests=self._digests(),
         )
         self.folder.append_metrics(row)

@@ -55,6 +55,7 @@ def metrics_row(
     clock: StepClock,
     now: float,
     counts: Mapping[str, int],
+    run_epoch: int = 1,
     digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """One row of metrics.jsonl.
@@ -67,6 +68,7 @@ def metrics_row(
         clock: its seconds.
         now: when it ended.
         counts: of the exchange.
+        run_epoch: of the learner that took the step; configs/ has its settings.
         digests: of the step, under the names of learner/digests.py.
     """
     seconds = max(now - clock.started, 1e-9)
@@ -74,6 +76,7 @@ def metrics_row(
     return {
         "step": step,
         "policy_version": policy_version,
+        "run_epoch": run_epoch,
         "time": time.time(),
         **_reward_figures(samples),
         **dict.fromkeys(STEP_FIGURES),

@@ -1,10 +1,12 @@
 """Which run a learner may continue, and from where."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from learner.checkpoints.retention import checkpoints_in
 from protocol.config import RunConfig
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
@@ -26,6 +28,9 @@ PINNED = (
 PINNED_BITS = (
     "run.deterministic",
     "policy",
+    "data.no_resampling_pass_rate",
+    "data.pass_reward",
+    "data.max_prompt_tokens",
     "generation",
     "rewards",
     "algorithm",
@@ -93,7 +98,18 @@ def check_start(run_dir: Path, resume: Resume | None, config: RunConfig) -> None
     forks = resume is not None and resume.source is not None
     refuse_existing(run_dir, resume=resume is not None and not forks)
     if resume is not None:
-        refuse_contradiction(resume.source or run_dir, config, forks=forks)
+        path = resume.source or run_dir
+        refuse_contradiction(path, config, forks=forks)
+        _refuse_missing(path, resume)
+
+
+def _refuse_missing(path: Path, resume: Resume) -> None:
+    steps = checkpoints_in(path / "checkpoints")
+    if resume.source is not None and not steps:
+        raise ConfigError(f"{path} has no checkpoint yet, so that nothing can begin there")
+    if resume.step is not None and resume.step not in steps:
+        there = ", ".join(map(str, steps)) or "none"
+        raise ConfigError(f"{path} has no checkpoint of step {resume.step}: there are {there}")
 
 
 def refuse_existing(path: Path, *, resume: bool) -> None:
@@ -129,16 +145,18 @@ def refuse_contradiction(path: Path, config: RunConfig, *, forks: bool = False) 
         return
     earlier = load_config(path / "config.yaml")
     before, now = earlier.model_dump(mode="json"), config.model_dump(mode="json")
-    strict = not forks and (earlier.run.deterministic or config.run.deterministic)
+    pinned: list[str] = list(PINNED)
+    if not forks and (earlier.run.deterministic or config.run.deterministic):
+        pinned += PINNED_BITS
+        if {each.learner.optimizer.schedule for each in (earlier, config)} != {"constant"}:
+            pinned.append("run.max_steps")  # where the learning rate ends
     differ = [
-        f"{key} was {_at(before, key)!r} and is {_at(now, key)!r}"
-        for key in (*PINNED, *(PINNED_BITS if strict else ()))
-        if _at(before, key) != _at(now, key)
+        found for key in pinned for found in _differences(key, _at(before, key), _at(now, key))
     ]
     if differ:
         raise ConfigError(
-            f"cannot resume {path} with another config: {'; '.join(differ)}. To go on as before, "
-            f"give --config {path / 'config.yaml'}"
+            f"cannot {'fork' if forks else 'resume'} {path} with another config: "
+            f"{'; '.join(differ)}. To go on as before, give --config {path / 'config.yaml'}"
         )
 
 
@@ -147,3 +165,12 @@ def _at(tree: dict[str, Any], dotted: str) -> Any:  # noqa: ANN401 - any config 
     for key in dotted.split("."):
         value = value[key]
     return value
+
+
+def _differences(key: str, before: object, now: object) -> Iterator[str]:
+    """What differs in one value, or in the values of a section by their own keys."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            yield from _differences(f"{key}.{name}", before.get(name), now.get(name))
+    elif before != now:
+        yield f"{key} was {before!r} and is {now!r}"

@@ -12,13 +12,16 @@ from typing import Any
 from learner.disk import Disk, sync, write_atomically
 from learner.resume import refuse_existing
 from protocol.config import RunConfig
-from protocol.config_file import dump_config
+from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError
 
 log = logging.getLogger("learner.run_folder")
 
 SUMMARY = "summary.json"
 """What became of the groups, written at the end of a run."""
+
+CONFIGS = "configs"
+"""The resolved config of every run epoch."""
 
 _APPENDED = ("metrics.jsonl", "eval.jsonl")
 """Files that grow by a row at a time."""
@@ -92,17 +95,32 @@ class RunFolder:
         self._disk.write_atomically(path, f"{epoch}\n")
         return epoch
 
-    def cut_back(self, step: int) -> None:
-        """Forget every record of steps after `step`: they will be trained again."""
+    def keep_config(self, config: RunConfig, run_epoch: int) -> None:
+        """Write down what a run epoch's steps are taken with; config.yaml is the newest one's."""
+        (self.path / CONFIGS).mkdir(exist_ok=True)
+        write_atomically(_config_path(self.path, run_epoch), dump_config(config))
+
+    def cut_back(self, step: int, aside: Path) -> None:
+        """Put every record of steps after `step` into another folder: they will be trained again.
+
+        Args:
+            step: of the checkpoint that the run goes on from; -1 for none.
+            aside: made where there is something to put into it.
+        """
         (self.path / SUMMARY).unlink(missing_ok=True)  # of an end that was none
         for name in _APPENDED:
             path = self.path / name
             if path.exists():
-                self._disk.write_atomically(path, _rows_upto(path, step))
+                kept, cut = _split_rows(path, step)
+                if cut:
+                    aside.mkdir(parents=True, exist_ok=True)
+                    self._disk.append(aside / name, cut)
+                self._disk.write_atomically(path, kept)
         for path in self._rollouts.glob("step_*.jsonl"):
             number = path.stem.removeprefix("step_")
             if number.isdecimal() and int(number) > step:
-                path.unlink()
+                (aside / "rollouts").mkdir(parents=True, exist_ok=True)
+                path.replace(aside / "rollouts" / path.name)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one step's row to metrics.jsonl; what is not finite becomes null."""
@@ -160,15 +178,29 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def _rows_upto(path: Path, step: int) -> str:
-    """A file's rows up to a step; a row that is none is left out, and said so."""
+def _split_rows(path: Path, step: int) -> tuple[str, str]:
+    """A file's rows up to a step, and the others; a row that is none is one of those, and told."""
     kept: list[str] = []
+    cut: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             keep = int(json.loads(line)["step"]) <= step
         except (ValueError, KeyError, TypeError):
-            log.warning("%s:%d is no whole row; it is dropped", path, number)
-            continue
-        if keep:
-            kept.append(line + "\n")
-    return "".join(kept)
+            log.warning("%s:%d is no whole row; it is left out", path, number)
+            keep = False
+        (kept if keep else cut).append(line + "\n")
+    return "".join(kept), "".join(cut)
+
+
+def config_of(run_dir: Path, run_epoch: int | None) -> RunConfig:
+    """What the steps of a run epoch were taken with; a run that says nothing of it has one config.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    path = run_dir / "config.yaml" if run_epoch is None else _config_path(run_dir, run_epoch)
+    return load_config(path if path.is_file() else run_dir / "config.yaml")
+
+
+def _config_path(run_dir: Path, run_epoch: int) -> Path:
+    return run_dir / CONFIGS / f"run_epoch_{run_epoch:06d}.yaml"

@@ -84,9 +84,18 @@ def take_folder(
         fork_run(resume.source, start.checkpoint, start.position.step, folder.path)
     folder.create(config, resume=resume is not None)
     run_epoch = folder.next_run_epoch()
+    folder.keep_config(config, run_epoch)
+    aside = folder.path / "aside" / f"run_epoch_{run_epoch:06d}"
     if start.checkpoint is not None:
-        set_aside(folder.checkpoints, start.position.step, run_epoch)
-    folder.cut_back(start.position.step or -1)  # at step 0 even its evaluation is done again
+        set_aside(folder.checkpoints, start.position.step, aside)
+    step = start.position.step or -1  # at step 0 even its evaluation is done again
+    folder.cut_back(step, aside)
+    if aside.exists():
+        log.warning(
+            "everything of steps after %d is in %s now, and they are trained again; delete that "
+            "folder when you like",
+            *(max(step, 0), aside),
+        )
     return run_epoch
 
 

@@ -100,6 +100,8 @@ def _sentence(error: ValidationError) -> str:
         return f"{where} is missing"
     message = _WANTED.get(first["type"], first["msg"].removeprefix("Value error, "))
     found = f"{first['input']!r}"
+    if not where:  # of several sections together
+        return message
     return f"{where}: {message}" + (f" (found {found})" if len(found) <= MAX_FOUND else "")
 
 

@@ -53,8 +53,8 @@ def discard(checkpoint: Path) -> None:
     shutil.rmtree(deleted)
 
 
-def set_aside(folder: Path, step: int, run_epoch: int) -> list[Path]:
-    """Rename every checkpoint of a later step than the one that a run resumes from.
+def set_aside(folder: Path, step: int, aside: Path) -> list[Path]:
+    """Move every checkpoint of a later step than the one that a run resumes from.
 
     They are damaged, or of a future that the run does not take; nothing of them is lost.
 
@@ -63,23 +63,18 @@ def set_aside(folder: Path, step: int, run_epoch: int) -> list[Path]:
     """
     later = {number: path for number, path in checkpoints_in(folder).items() if number > step}
     moved: list[Path] = []
+    into = aside / folder.name
     for number, path in later.items():
-        aside = _free_name(folder, f"aside_{number:06d}_run_epoch_{run_epoch}")
-        os.rename(path, aside)
+        target = folder_of(into, number)
+        into.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
         log.warning(
-            "%s is of a later step than %d, from which the run goes on: it is now %s, and is used "
-            "no more; delete it when you like",
-            *(path, step, aside),
+            "%s is of a later step than %d, from which the run goes on: it is in %s now, and is "
+            "used no more",
+            *(path, step, into),
         )
-        moved.append(aside)
+        moved.append(target)
     if moved:
         sync(folder)
+        sync(into)
     return moved
-
-
-def _free_name(folder: Path, name: str) -> Path:
-    path, number = folder / name, 1
-    while path.exists():
-        number += 1
-        path = folder / f"{name}_{number}"
-    return path

@@ -51,12 +51,19 @@ class JsonlTail:
 
 
 class RunProgress:
-    """How far a run is, from its folder."""
+    """How far a run is, from its folder.
 
-    def __init__(self, run_dir: Path, max_steps: int) -> None:
+    Args:
+        run_dir: the folder.
+        max_steps: of the run.
+        since: seconds since 1970; steps before are an earlier start's, and no news.
+    """
+
+    def __init__(self, run_dir: Path, max_steps: int, since: float = 0.0) -> None:
         self.max_steps = max_steps
         self.accuracies: list[tuple[float, int]] = []
         """(held-out accuracy, number of prompts), oldest first."""
+        self._since = since
         self._rows: deque[dict[str, Any]] = deque(maxlen=_ETA_ROWS)
         self._metrics = JsonlTail(run_dir / "metrics.jsonl")
         self._evaluations = JsonlTail(run_dir / "eval.jsonl")
@@ -66,7 +73,7 @@ class RunProgress:
         for row in self._evaluations.read():
             if row.get("evaluator") == "accuracy" and _is_number(row.get("accuracy")):
                 self.accuracies.append((row["accuracy"], int(row.get("n") or 0)))
-        steps = self._metrics.read()
+        steps = [row for row in self._metrics.read() if (row.get("time") or 0.0) >= self._since]
         self._rows.extend(steps)
         return bool(steps)
 
@@ -206,7 +213,7 @@ Display = PlainDisplay | LiveDisplay
 
 def choose_display(config: RunConfig, run_dir: Path) -> Display:
     """Return the live view when standard output is a terminal, else the plain one."""
-    progress = RunProgress(run_dir, config.run.max_steps)
+    progress = RunProgress(run_dir, config.run.max_steps, since=time.time())
     return LiveDisplay(progress) if sys.stdout.isatty() else PlainDisplay(progress)
 
 

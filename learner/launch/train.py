@@ -229,4 +229,6 @@ def _launch(config: RunConfig, run_dir: Path, environment: Mapping[str, str]) ->
         display.close()
     sys.stdout.write("".join(f"{line}\n" for line in summary(run_dir)))
     code = launcher.returncode or EXIT_DONE
+    if code not in (EXIT_DONE, EXIT_BAD_INPUT) and run_dir.is_dir():
+        sys.stdout.write("to go on from there: the same command with --resume\n")
     return fail(launcher.reason, code) if code else code

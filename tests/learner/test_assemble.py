@@ -11,7 +11,7 @@ from learner.checkpoints.retention import checkpoints_in
 from learner.checkpoints.writer import CheckpointWriter
 from learner.ledger.snapshot import Snapshot
 from learner.resume import Resume
-from learner.run_folder import RunFolder
+from learner.run_folder import RunFolder, config_of
 from protocol.config_file import load_config
 from protocol.errors import ConfigError, DataError
 
@@ -98,7 +98,9 @@ def test_a_run_goes_on_where_its_checkpoint_stands(make_learner, folder):
     for step in (1, 2, 3, 4, 5):
         folder.append_metrics({"step": step})
     save(first)
-    second = make_learner(resume=Resume())
+    second = make_learner(resume=Resume(), learner={"lease_seconds": 7.0})
+    assert config_of(folder.path, 1) == first.loop.config
+    assert config_of(folder.path, 2) == second.loop.config
     position = second.loop.position
     assert (position.step, position.policy_version, position.snapshot.watermark) == (3, 3, 5)
     rows = (folder.path / "metrics.jsonl").read_text().splitlines()
@@ -116,8 +118,9 @@ def test_a_run_goes_on_at_an_earlier_step_and_keeps_the_later_checkpoints_aside(
     save(first, 4)
     assert make_learner(resume=Resume(2)).loop.position.step == 2
     assert checkpoints_in(folder.checkpoints).keys() == {2}
-    (aside,) = folder.checkpoints.glob("aside_*4*")
-    assert (aside / "trainer.json").is_file()
+    aside = folder.path / "aside" / "run_epoch_000002"
+    assert (aside / "checkpoints" / "step_000004" / "trainer.json").is_file()
+    assert len((aside / "metrics.jsonl").read_text().splitlines()) == 3
     assert make_learner(resume=Resume()).loop.position.step == 2
 
 
@@ -133,7 +136,7 @@ def test_a_fork_begins_where_another_run_was_and_leaves_it_alone(make_learner, f
     assert learner.loop.position.step == 2
     rows = (into.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2]
-    assert (into.path / "run_epoch").read_text() == "1\n"
+    assert (into.path / "run_epoch").read_text() == "2\n"  # after the other's: configs/ has both
     assert make_learner(resume=Resume(), into=into).loop.position.step == 2
     after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     assert after == before

@@ -105,7 +105,7 @@ def make_loop(make_config, make_sample, tmp_path):
             folder=folder,
             metrics=Metrics(),
             position=extra.get("position", Position(0, 0, Snapshot())),
-            facts={"prompts": "these"},
+            facts={"run_epoch": "3"},
         )
         return loop, script
 
@@ -214,7 +214,8 @@ def test_a_checkpoint_holds_the_facts_of_its_run(make_loop):
     loop, _ = make_loop(max_steps=2)
     loop.run()
     state = json.loads((loop.folder.checkpoints / "step_000002" / "trainer.json").read_text())
-    assert state["facts"] == {"prompts": "these"}
+    assert state["facts"] == {"run_epoch": "3"}
+    assert {row["run_epoch"] for row in rows(loop, "metrics.jsonl")} == {3}
 
 
 @pytest.mark.parametrize("seconds_until_there_is_room", [12.0, 1e9])

@@ -142,6 +142,8 @@ def wait_for(sockets, message_type, hello) -> Any:
         if hello is not None:
             sockets.send(Channel.CONTROL, encode(hello))
         for arrival in sockets.receive(0.2):
+            if arrival.channel is Channel.NOTICE:  # one frame, header and body together
+                continue
             message = decode(list(arrival.frames)).message
             if isinstance(message, message_type):
                 return message

@@ -72,6 +72,7 @@ def test_a_deterministic_run_keeps_what_its_bytes_depend_on(tmp_path, make_confi
         ("learner", "microbatch_tokens", 777),
         ("generation", "temperature", 0.5),
         ("run", "deterministic", False),
+        ("data", "pass_reward", 0.5),
     ):
         other = changed(config, section, **{key: value})
         with pytest.raises(ConfigError, match=rf"cannot resume .*{section}.*{value}"):
@@ -100,6 +101,12 @@ def test_anything_else_after_resume_is_refused_with_what_may_follow(tmp_path, te
 
 def test_a_fork_needs_a_new_folder_and_a_run_that_fits(folder, tmp_path, make_config):
     config, fork = make_config(), Resume(source=folder.path)
+    with pytest.raises(ConfigError, match="has no checkpoint yet"):
+        check_start(tmp_path / "new", fork, config)
+    (folder.checkpoints / "step_000004").mkdir()
+    with pytest.raises(ConfigError, match="has no checkpoint of step 5: there are 4"):
+        check_start(folder.path, Resume(5), config)
+    check_start(folder.path, Resume(4), config)
     check_start(tmp_path / "new", fork, config)
     check_start(folder.path, Resume(), config)
     with pytest.raises(ConfigError, match="exists"):
@@ -108,3 +115,33 @@ def test_a_fork_needs_a_new_folder_and_a_run_that_fits(folder, tmp_path, make_co
         check_start(tmp_path / "new", Resume(), config)
     with pytest.raises(ConfigError, match=r"run\.seed was 0 and is 5"):
         check_start(tmp_path / "new", fork, changed(config, "run", seed=5))
+
+
+def test_a_deterministic_schedule_keeps_its_end(tmp_path, make_config):
+    def config(max_steps, schedule):
+        return make_config(
+            run={"deterministic": True, "max_steps": max_steps},
+            learner={"max_off_policy_steps": 0, "optimizer": {"schedule": schedule}},
+        )
+
+    for schedule in ("constant", "linear"):
+        folder = RunFolder(tmp_path / schedule)
+        folder.create(config(5, schedule), resume=False)
+        if schedule == "constant":
+            refuse_contradiction(folder.path, config(9, schedule))
+        else:
+            with pytest.raises(ConfigError, match=r"run\.max_steps was 5 and is 9"):
+                refuse_contradiction(folder.path, config(9, schedule))
+
+
+def test_of_a_section_only_what_differs_is_named(folder, make_config):
+    config = make_config(run={"deterministic": True}, learner={"max_off_policy_steps": 0})
+    folder.path.joinpath("config.yaml").unlink()
+    folder.release()
+    folder.create(config, resume=True)
+    optimizer = config.learner.optimizer.model_copy(update={"learning_rate": 0.25})
+    other = changed(config, "learner", optimizer=optimizer.model_dump())
+    with pytest.raises(ConfigError) as refused:
+        refuse_contradiction(folder.path, other)
+    assert "learner.optimizer.learning_rate was 1e-06 and is 0.25" in str(refused.value)
+    assert "betas" not in str(refused.value)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.disk import Disk
-from learner.run_folder import RunFolder, finite
+from learner.run_folder import RunFolder, config_of, finite
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
@@ -75,13 +75,17 @@ def test_records_after_a_step_are_cut_back_and_the_others_stay_as_they_are(folde
     for step in (0, 2, 3):
         folder.append_evaluations([{"step": step, "accuracy": 0.5}])
     before = (folder.path / "metrics.jsonl").read_text().splitlines()
-    folder.cut_back(2)
+    folder.cut_back(2, folder.path / "aside")
     assert (folder.path / "metrics.jsonl").read_text().splitlines() == before[:2]
     assert [row["step"] for row in rows(folder, "eval.jsonl")] == [0, 2]
     assert sorted(path.name for path in (folder.path / "rollouts").iterdir()) == [
         "step_000001.jsonl",
         "step_000002.jsonl",
     ]
+    aside = folder.path / "aside"
+    assert (aside / "metrics.jsonl").read_text() == before[2] + "\n"
+    assert json.loads((aside / "eval.jsonl").read_text())["step"] == 3
+    assert json.loads((aside / "rollouts" / "step_000003.jsonl").read_text()) == {"group": 3}
 
 
 @pytest.mark.parametrize("torn", ['{"step": 2, "lo', '{"step": 2, "x": {"y": 1}', "{", '{"a}'])
@@ -89,13 +93,13 @@ def test_a_torn_last_line_is_cut_off(folder, torn):
     folder.append_metrics({"step": 1})
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write(torn)
-    folder.cut_back(5)
+    folder.cut_back(5, folder.path / "aside")
     folder.append_metrics({"step": 2})
     assert [row["step"] for row in rows(folder, "metrics.jsonl")] == [1, 2]
 
 
 def test_cutting_back_a_run_without_records_does_nothing(folder):
-    folder.cut_back(0)
+    folder.cut_back(0, folder.path / "aside")
     assert not (folder.path / "metrics.jsonl").exists()
 
 
@@ -128,7 +132,7 @@ def test_every_value_becomes_json_that_any_reader_takes(value):
 
 def test_a_text_with_odd_line_ends_stays_one_row(folder):
     folder.append_metrics({"step": 1, "skipped": "a\u2028b\x85c\x0bd\ne"})
-    folder.cut_back(1)
+    folder.cut_back(1, folder.path / "aside")
     assert rows(folder, "metrics.jsonl")[0]["skipped"] == "a\u2028b\x85c\x0bd\ne"
 
 
@@ -197,6 +201,22 @@ def test_two_learners_cannot_share_a_folder(folder, make_config):
 
 def test_the_summary_of_an_end_that_was_none_is_forgotten(folder):
     folder.write_json("summary.json", {"trained": 3})
-    folder.cut_back(2)
+    folder.cut_back(2, folder.path / "aside")
     assert not (folder.path / "summary.json").exists()
-    folder.cut_back(2)
+    folder.cut_back(2, folder.path / "aside")
+
+
+def test_nothing_is_put_aside_where_nothing_is_cut(folder):
+    folder.append_metrics({"step": 1})
+    folder.cut_back(1, folder.path / "aside")
+    assert not (folder.path / "aside").exists()
+
+
+def test_every_run_epoch_keeps_its_config_and_an_older_run_has_one(folder, make_config):
+    first, second = make_config(run={"max_steps": 5}), make_config(run={"max_steps": 9})
+    folder.keep_config(first, 1)
+    folder.keep_config(second, 2)
+    assert config_of(folder.path, 1) == first
+    assert config_of(folder.path, 2) == second
+    newest = load_config(folder.path / "config.yaml")
+    assert config_of(folder.path, 3) == config_of(folder.path, None) == newest

@@ -75,29 +75,21 @@ def test_a_deletion_that_is_cut_short_leaves_no_damaged_checkpoint(tmp_path, mon
 
 
 def test_later_checkpoints_are_set_aside_with_all_they_hold(tmp_path, caplog):
-    make_folders(tmp_path, 2, 4, 6, 8)
+    folder, aside = tmp_path / "checkpoints", tmp_path / "aside"
+    folder.mkdir()
+    make_folders(folder, 2, 4, 6, 8)
     caplog.set_level(logging.WARNING, "learner.checkpoints")
-    moved = set_aside(tmp_path, 4, 3)
-    assert [path.name for path in moved] == ["aside_000006_run_epoch_3", "aside_000008_run_epoch_3"]
+    moved = set_aside(folder, 4, aside)
+    assert names(aside / "checkpoints") == ["step_000006", "step_000008"]
     assert [(path / "trainer.json").read_text() for path in moved] == ["6", "8"]
-    assert list(checkpoints_in(tmp_path)) == [2, 4]
-    assert not [path for path in moved if path.match("step_*")]
-    for record, path in zip(caplog.records, moved, strict=True):
-        assert f"it is now {path}" in record.getMessage()
+    assert list(checkpoints_in(folder)) == [2, 4]
+    for record in caplog.records:
+        assert f"it is in {aside / 'checkpoints'} now" in record.getMessage()
+    assert len(caplog.records) == 2
 
 
 def test_nothing_later_is_nothing_to_set_aside(tmp_path, caplog):
     make_folders(tmp_path, 2, 4)
-    assert set_aside(tmp_path, 4, 1) == []
+    assert set_aside(tmp_path, 4, tmp_path / "aside") == []
+    assert not (tmp_path / "aside").exists()
     assert not caplog.records
-
-
-def test_what_was_set_aside_is_never_written_over(tmp_path):
-    for _ in range(3):
-        make_folders(tmp_path, 6)
-        set_aside(tmp_path, 4, 3)
-    assert names(tmp_path) == [
-        "aside_000006_run_epoch_3",
-        "aside_000006_run_epoch_3_2",
-        "aside_000006_run_epoch_3_3",
-    ]

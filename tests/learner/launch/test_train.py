@@ -130,15 +130,15 @@ def test_roles_get_what_they_need_by_environment(run: Run, config: Path):
         "MLX_RL_SUPERVISED": "1",
         "PYTHON": sys.executable,
         "PYTHONUNBUFFERED": "1",
-        "RESUME": "1",
+        "RESUME": "latest",
         "HONCHO_PROCESS_NAME": "learner.1",
     }
     assert wanted.items() <= environment.items()
     assert len(environment["RUN_ID"]) == 16
     assert not Path(environment["CONFIG"]).exists()  # was private, and is removed
     arguments = json.loads((config.parent / "arguments.json").read_text())
-    folder = str(config.parent / "runs" / "trial")
-    assert arguments == ["--config", environment["CONFIG"], "--run-dir", folder, "--resume"]
+    folder, resume = str(config.parent / "runs" / "trial"), ("--resume", "latest")
+    assert arguments == ["--config", environment["CONFIG"], "--run-dir", folder, *resume]
     assert load_config(config.parent / "config.yaml").run.max_steps == 7
 
 
@@ -261,5 +261,5 @@ def test_local_peers_dial_an_address_that_can_be_dialled(bind: str, address: str
 
 
 def test_resume_is_not_inherited_from_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setitem(os.environ, "RESUME", "1")
+    monkeypatch.setitem(os.environ, "RESUME", "latest")
     assert "RESUME" not in role_environment(NetworkSection(), tmp_path, tmp_path, "INFO")
