@@ -37,13 +37,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="check config and data, then exit")
     parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "INFO"))
     arguments = parser.parse_args()
+    if STARTED_BY & os.environ.keys():
+        die_with_parent()
     setup_logging(arguments.log_level)
     config = load_config(arguments.config, arguments.set)
     if arguments.check:
         check(config)
         return 0
-    if STARTED_BY & os.environ.keys():
-        die_with_parent()
     run_dir = arguments.run_dir or Path("runs", config.run.name)
     resume = parse_resume(arguments.resume, run_dir)
     check_start(run_dir, resume, config)

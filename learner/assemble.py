@@ -108,11 +108,13 @@ def assemble(
             opened.callback(http.close)
         policy = _load(config)
         trainer = Trainer(policy, algorithm, config)
+        opened.callback(folder.release)
+        if resume is not None and resume.source is None:
+            folder.lock()  # before its checkpoints are read: another learner may still add to them
         facts = checkpoint_facts(config, prompts.train)
         start = find_start(resume, folder, trainer.parameters, config, facts)
         position, done = start.position, start.position.snapshot
         book = _prompt_book(prompts, policy, config, done)
-        opened.callback(folder.release)
         run_epoch = take_folder(folder, resume, start, config)
         exchange = Exchange(
             transport=transport,

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from learner.audit_evaluations import wrong_evaluation_versions, wrong_evaluations
 from learner.audit_files import RunFiles, num_dropped_alone, read_run_files
+from learner.audit_rollouts import changed_files, stale, wrong_prompts, wrong_rewards
 from learner.data import PromptStream, read_prompts
-from learner.ledger.groups import EVALUATION_IDS
 from protocol.process import EXIT_DONE, EXIT_FAILED, fail, run_main
 
 MAX_SHOWN = 5
@@ -44,22 +44,22 @@ def audit(run_dir: Path) -> Audit:
     """Check a run folder, of a run that has ended or was killed.
 
     Raises:
-        ConfigError: no such run; DataError: its data cannot be read any more.
+        ConfigError: no such run, or a damaged file; DataError: its data cannot be read any more.
     """
     run = read_run_files(run_dir)
     prompts = asyncio.run(read_prompts(run.config.data, run.config.run.seed)).train
     stream = PromptStream(len(prompts), run.config.run.seed, run.config.data.epochs)
-    prompt_ids = [row.prompt_id for row in prompts]
     violations = {
         "one row and one rollouts file a step": tuple(_wrong_steps(run)),
+        "rollouts/ is as it was written": tuple(changed_files(run)),
         "policy_version rises with each trained step": tuple(_wrong_versions(run)),
         "no group is handed over twice": tuple(_repeated_groups(run)),
         "groups are whole, of one attempt": tuple(_broken_groups(run)),
         "groups_per_step groups a step": tuple(_wrong_batches(run)),
-        "the prompt is what the stream has there": tuple(_wrong_prompts(run, stream, prompt_ids)),
+        "the prompt is what the stream has there": tuple(wrong_prompts(run, stream, prompts)),
         "no prompt twice in an epoch": tuple(_repeated_prompts(run, len(prompts))),
-        "staleness within the bound": tuple(_stale(run)),
-        "a failed reward is null, never a number": tuple(_wrong_rewards(run)),
+        "staleness within the bound": tuple(stale(run)),
+        "a failed reward is null, never a number": tuple(wrong_rewards(run)),
         "counts of metrics.jsonl agree": tuple(_wrong_counts(run)),
         "no prompt is lost": tuple(_lost(run)),
         "all of an ended run's epochs is trained or dropped": tuple(_unfinished(run, len(prompts))),
@@ -152,14 +152,6 @@ def _wrong_batches(run: RunFiles) -> Iterator[str]:
             yield f"step {step} has {sizes[step]} groups, wanted {wanted}"
 
 
-def _wrong_prompts(run: RunFiles, stream: PromptStream, prompt_ids: list[str]) -> Iterator[str]:
-    for step, group, rows in run.batches():
-        row = stream.prompt_at(group) if group < EVALUATION_IDS else None
-        wanted = "no training prompt" if row is None else prompt_ids[row]
-        if rows[0]["prompt_id"] != wanted:
-            yield f"group {group} of step {step} is {rows[0]['prompt_id']}, wanted {wanted}"
-
-
 def _repeated_prompts(run: RunFiles, num_prompts: int) -> Iterator[str]:
     groups: dict[tuple[int, str], int] = {}
     for _, group, rows in run.batches():
@@ -167,28 +159,6 @@ def _repeated_prompts(run: RunFiles, num_prompts: int) -> Iterator[str]:
         first = groups.setdefault(prompt, group)
         if first != group:
             yield f"{prompt[1]} is in groups {first} and {group} of epoch {prompt[0]}"
-
-
-def _stale(run: RunFiles) -> Iterator[str]:
-    bound = run.config.learner.max_off_policy_steps
-    for step, row in run.steps.items():
-        version = row["policy_version"] - run.trains(step)
-        rollouts = run.rollouts.get(step, [])
-        ages = [version - runs[0] for rollout in rollouts for runs in rollout["policy_versions"]]
-        if not ages:
-            continue
-        if min(ages) < 0 or max(ages) > bound:
-            yield f"step {step} has staleness {min(ages)} to {max(ages)}, allowed 0 to {bound}"
-        if row["staleness/max"] != max(ages):
-            yield f"step {step} says staleness/max {row['staleness/max']}, found {max(ages)}"
-
-
-def _wrong_rewards(run: RunFiles) -> Iterator[str]:
-    for step, group, rows in run.batches():
-        for row in rows:
-            if (row["reward"] is None) == (row["status"] == "ok"):
-                where = f"group {group} sample {row['sample']} of step {step}"
-                yield f"{where} has status {row['status']} and reward {row['reward']}"
 
 
 def _wrong_counts(run: RunFiles) -> Iterator[str]:
@@ -205,8 +175,8 @@ def _lost(run: RunFiles) -> Iterator[str]:
     """Groups are leased in the order of their ids, so only those in flight may be passed over."""
     done = run.groups(skipped=False) | run.groups(skipped=True)
     end = max(done, default=-1) + 1
-    learner = run.config.learner
-    allowed = (learner.max_off_policy_steps + 1) * learner.groups_per_step - 1
+    sections = [config.learner for config in (run.config, *run.configs.values())]
+    allowed = max((it.max_off_policy_steps + 1) * it.groups_per_step - 1 for it in sections)
     if end - len(done) > allowed + run.num_dropped_alone:
         yield (
             f"{end - len(done)} groups below {end} were neither trained nor dropped, wanted at "

@@ -11,15 +11,14 @@ def wrong_evaluations(run: RunFiles) -> Iterator[str]:
 
     A run that has not ended may have been killed between its last step and the evaluation of it.
     """
-    names = [section.name for section in run.config.evaluation.evaluators]
     counted = Counter((row["evaluator"], row["step"]) for row in run.evaluations)
     for (name, step), number in sorted(counted.items()):
         if number > 1:
             yield f"evaluator {name} has {number} rows of step {step} in eval.jsonl"
-        if name not in names or not 0 <= step <= run.last_step:
+        if name not in _names(run, step) or not 0 <= step <= run.last_step:
             yield f"eval.jsonl has a row of {name} at step {step}, which the run does not have"
     for step in sorted(_wanted_steps(run)):
-        for name in names:
+        for name in _names(run, step):
             if not counted[name, step]:
                 yield f"evaluator {name} has no row of step {step} in eval.jsonl"
     in_order = [row["step"] for row in run.evaluations]
@@ -38,12 +37,22 @@ def wrong_evaluation_versions(run: RunFiles) -> Iterator[str]:
 
 
 def _wanted_steps(run: RunFiles) -> set[int]:
-    section = run.config.evaluation
-    if not run.config.data.heldout:
-        return set()
-    steps = {0} if section.before_training and (run.last_step or run.has_ended) else set[int]()
-    if section.interval:
-        steps.update(range(section.interval, run.last_step, section.interval))
-    if run.has_ended:
-        steps.add(run.last_step)
-    return steps
+    return {step for step in range(run.last_step + 1) if _is_wanted(run, step)}
+
+
+def _is_wanted(run: RunFiles, step: int) -> bool:
+    """As the config asks that the step was taken with; step 0 is before the first one."""
+    config = run.config_of(max(step, 1))
+    section, has_begun = config.evaluation, bool(run.last_step or run.has_ended)
+    if not config.data.heldout:
+        return False
+    if step == run.last_step and run.has_ended:
+        return True
+    if step == 0:
+        return section.before_training and has_begun
+    return bool(section.interval) and step % section.interval == 0 and step < run.last_step
+
+
+def _names(run: RunFiles, step: int) -> list[str]:
+    sections = run.config_of(max(step, 1)).evaluation.evaluators
+    return [section.name for section in sections]

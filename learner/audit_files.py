@@ -2,17 +2,26 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from learner.ledger.snapshot import Snapshot
-from protocol.config import RunConfig
-from protocol.config_file import load_config
-from protocol.errors import ConfigError
+from pydantic import BaseModel
 
-Rows = list[dict[str, Any]]
+from learner.audit_rows import (
+    EvaluationRow,
+    MetricsRow,
+    RolloutRow,
+    Rows,
+    read_rows,
+    whole_lines,
+)
+from learner.digests import rollouts_digest
+from learner.ledger.snapshot import Snapshot
+from learner.run_folder import config_of
+from protocol.config import RunConfig
+from protocol.errors import CheckpointError, ConfigError
 
 DROPPED_ALONE = ("attempts", "zero_advantage", "retired")
 """Reasons for which a group is dropped outside of a batch."""
@@ -23,6 +32,7 @@ class RunFiles:
     """A run folder's records, as they stand there."""
 
     config: RunConfig
+    """The newest run epoch's."""
     metrics: Rows
     evaluations: Rows
     rollouts: dict[int, Rows]
@@ -35,6 +45,10 @@ class RunFiles:
     """Of the learner, those that came as far as to bind."""
     has_ended: bool
     """It reached max_steps or the end of its data, and evaluated and saved after that."""
+    configs: Mapping[int, RunConfig] = field(default_factory=dict)
+    """By run epoch, of those that took steps; none in runs of a version that kept none."""
+    digests: Mapping[int, str] = field(default_factory=dict)
+    """Of the files in rollouts/, by step."""
 
     @property
     def num_dropped_alone(self) -> int:
@@ -55,6 +69,10 @@ class RunFiles:
     def steps(self) -> dict[int, dict[str, Any]]:
         """Rows of metrics.jsonl by step, rising."""
         return {row["step"]: row for row in sorted(self.metrics, key=lambda row: row["step"])}
+
+    def config_of(self, step: int) -> RunConfig:
+        """What a step was taken with."""
+        return self.configs.get(self.steps.get(step, {}).get("run_epoch", 0), self.config)
 
     def trains(self, step: int) -> bool:
         """Whether a step changed the policy; a step without a row did not."""
@@ -79,53 +97,76 @@ def read_run_files(run_dir: Path) -> RunFiles:
     """Read a run folder.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or a file of it is damaged.
     """
     if not (run_dir / "config.yaml").is_file():
         raise ConfigError(f"{run_dir} is no run folder: it has no config.yaml")
-    metrics = _rows(run_dir / "metrics.jsonl")
-    rollouts = {
-        int(path.stem.removeprefix("step_")): _rows(path)
-        for path in sorted((run_dir / "rollouts").glob("step_*.jsonl"))
-    }
+    metrics = _grown(run_dir / "metrics.jsonl", MetricsRow)
+    rollouts: dict[int, Rows] = {}
+    digests: dict[int, str] = {}
+    for path in sorted((run_dir / "rollouts").glob("step_*.jsonl")):
+        step, content = _step_of(path), path.read_bytes()
+        rollouts[step] = read_rows(content, path, RolloutRow)
+        digests[step] = rollouts_digest(content)
+    epochs = {row["run_epoch"] for row in metrics if "run_epoch" in row}
     last = metrics[-1] if metrics else {}
     summary = _summary(run_dir)
     has_ended = summary is not None and _in_batches(summary) == _in_batches(last)
     return RunFiles(
-        load_config(run_dir / "config.yaml"),
+        config_of(run_dir, None),
         metrics,
-        _rows(run_dir / "eval.jsonl"),
+        _grown(run_dir / "eval.jsonl", EvaluationRow),
         rollouts,
         _newest_checkpoint(run_dir / "checkpoints"),
         summary if summary is not None and has_ended else last,
         _num_starts(run_dir / "run_epoch"),
         has_ended,
+        {epoch: config_of(run_dir, epoch) for epoch in epochs},
+        digests,
     )
 
 
-def _rows(path: Path) -> Rows:
-    """Rows of a JSONL file; a line that a crash cut short is none."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def _grown(path: Path, kind: type[BaseModel]) -> Rows:
+    """Rows of a file that grows; a line that a crash cut short is none."""
+    return read_rows(whole_lines(path.read_bytes()), path, kind) if path.is_file() else []
+
+
+def _step_of(path: Path) -> int:
+    number = path.stem.removeprefix("step_")
+    if not number.isdecimal():
+        raise ConfigError(f"{path} is of no step: wanted a name such as step_000001.jsonl")
+    return int(number)
 
 
 def _newest_checkpoint(folder: Path) -> tuple[Snapshot, int] | None:
     states = sorted(folder.glob("step_*/trainer.json"))
     if not states:
         return None
-    state = json.loads(states[-1].read_text(encoding="utf-8"))
-    return Snapshot.from_json(state["ledger"]), state["step"]
+    try:
+        state = json.loads(states[-1].read_bytes())
+        return Snapshot.from_json(state["ledger"]), int(state["step"])
+    except (ValueError, LookupError, TypeError, AttributeError, CheckpointError) as error:
+        raise ConfigError(f"{states[-1]} is damaged: {error!r}") from None
 
 
 def _num_starts(run_epoch: Path) -> int:
-    return int(run_epoch.read_text(encoding="utf-8")) if run_epoch.is_file() else 0
+    try:
+        return int(run_epoch.read_bytes()) if run_epoch.is_file() else 0
+    except ValueError:
+        raise ConfigError(f"{run_epoch} is damaged: it holds no number") from None
 
 
 def _summary(run_dir: Path) -> dict[str, int] | None:
     path = run_dir / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: no JSON: {error}") from None
+    if not isinstance(summary, dict):
+        raise ConfigError(f"{path} is damaged: wanted counts by their names")
+    return summary
 
 
 def _in_batches(counts: Mapping[str, Any]) -> dict[str, int]:

@@ -215,9 +215,11 @@ class Loop:
             return
         self._saved_step = self.position.step
         self._writer.save(self.position, self.trainer.policy, self.trainer.parameters)
+        if self._writer.failed_before:  # no further without a checkpoint
+            self._finish_saving()
 
     def _finish_saving(self) -> None:
-        """Wait for the last checkpoint; where it fails (a full disk), try again for a while."""
+        """Wait for the newest checkpoint; where it fails (a full disk), try again for a while."""
         began = self.clock()
         while True:
             try:

@@ -53,13 +53,17 @@ class RunFolder:
         try:
             for folder in (self.checkpoints, self.logs, self._rollouts):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self.lock()
             write_atomically(self.path / "config.yaml", dump_config(config))
         except OSError as error:
             raise ConfigError(f"cannot write run folder {self.path}: {error}") from None
 
-    def _take_lock(self) -> None:
-        """Let no second learner write here until `release`, or the end of this process."""
+    def lock(self) -> None:
+        """Let no second learner write here until `release`, or the end of this process.
+
+        Raises:
+            ConfigError: one does already.
+        """
         if self._lock is not None:
             return
         lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -182,13 +186,13 @@ def _split_rows(path: Path, step: int) -> tuple[str, str]:
     """A file's rows up to a step, and the others; a row that is none is one of those, and told."""
     kept: list[str] = []
     cut: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            keep = int(json.loads(line)["step"]) <= step
-        except (ValueError, KeyError, TypeError):
+            keep = int(json.loads(line.decode())["step"]) <= step
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             log.warning("%s:%d is no whole row; it is left out", path, number)
             keep = False
-        (kept if keep else cut).append(line + "\n")
+        (kept if keep else cut).append(line.decode(errors="backslashreplace") + "\n")
     return "".join(kept), "".join(cut)
 
 

@@ -40,8 +40,8 @@ class Bounds(NamedTuple):
 
 
 LEARNER: Mapping[Channel, Bounds] = {
-    # a heartbeat with the progress of 100,000 leases
-    Channel.CONTROL: Bounds(8 * MIB, 16, 256),
+    # a heartbeat with the progress of 10,000 leases; so many queue up while a learner is stopped
+    Channel.CONTROL: Bounds(1 * MIB, 256, 256),
     # a rollout of 1,000,000 tokens and 4,000,000 characters
     Channel.ROLLOUTS: Bounds(32 * MIB, 16, 256),
     Channel.WEIGHTS: Bounds(64 * KIB, 64, 24),

@@ -117,7 +117,7 @@ class GenerationSection(Section):
     """The end token included."""
     temperature: float = Field(default=1.0, gt=0.0, le=10.0)
     """Also divides the learner's logits, so that both sides know the same policy."""
-    max_sequences: int = Field(default=64, gt=0)
+    max_sequences: int = Field(default=64, gt=0, le=10_000)
     """Completions that one actor decodes at once."""
     recycle_tokens: int = Field(default=200_000, gt=0)
     """An actor's engine is built anew after this many tokens (Metal's buffer limit)."""

@@ -107,7 +107,7 @@ class Heartbeat(Message):
     """Held and verified; -1 before the first."""
     capacity: int = Field(ge=0, le=1_000_000)
     """Completions that it can hold at once: to generate (actor) or to score (reward worker)."""
-    progress: tuple[LeaseProgress, ...] = Field(default=(), max_length=MAX_ITEMS, fail_fast=True)
+    progress: tuple[LeaseProgress, ...] = Field(default=(), max_length=10_000, fail_fast=True)
     metrics: dict[str, float] = Field(default_factory=dict, max_length=200)
     run_epoch: int = Field(default=-1, ge=-1)
     """The one that policy_version and progress belong to; -1 before the first."""

@@ -214,14 +214,21 @@ class PeerLink:
                 self._hello_at = now + HELLO_SECONDS
                 self._transport.send(Channel.CONTROL, encode(self._hello))
         elif now >= self._heartbeat_at:
-            self._heartbeat_at = now + self._heartbeat_seconds
+            rest = SILENCE_SECONDS if self._is_alone(now) else 0.0
+            self._heartbeat_at = now + max(self._heartbeat_seconds, rest)
             self._transport.send(Channel.CONTROL, encode(self._heartbeat()))
         self._flush()
         self._queue_is_full = self._welcome is not None and not self._send_kept(now)
         self._tell_of_silence(now)
 
     def _send_kept(self, now: float) -> bool:
-        """Send what is due and not acked; False if the socket's queue took only a part."""
+        """Send what is due and not acked; False if the socket's queue took only a part.
+
+        A learner that does not answer may be stopped, and is not to find its queues full: the
+        outbox keeps everything until it is heard again.
+        """
+        if self._is_alone(now):
+            return True
         for key, message in self._outbox.due(now):
             if not self._transport.send(Channel.ROLLOUTS, encode(message)):
                 return False
@@ -240,6 +247,10 @@ class PeerLink:
         status = self._status
         metrics = {**status.metrics, "peak_rss_bytes": float(peak_rss_bytes())}
         return Heartbeat(peer=self._hello.peer, **status._replace(metrics=metrics)._asdict())
+
+    def _is_alone(self, now: float) -> bool:
+        """Whether the learner has not been heard for longer than an answer takes."""
+        return now - self._heard_at >= self._heartbeat_seconds + SILENCE_SECONDS
 
     def _tell_of_silence(self, now: float) -> None:
         if now - self._silence_told_at < SILENCE_SECONDS:

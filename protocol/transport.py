@@ -23,7 +23,7 @@ from protocol.errors import ConfigError
 from protocol.wire import Buffer
 
 MAX_BATCH = 256
-MAX_BATCH_BYTES = 64 * MIB
+MAX_BATCH_BYTES = 8 * MIB
 """Messages, and their bytes, taken from one socket before the others get their turn."""
 GATHER_SECONDS = 0.01
 """The learner lets messages gather for so long: fewer turns leave training more of the machine."""
@@ -279,10 +279,8 @@ class PeerSockets(_Sockets, PeerTransport):
                 opened.setsockopt(zmq.SUBSCRIBE, b"")
             else:
                 opened.setsockopt(zmq.ROUTING_ID, routing_id.encode())
-            # Not on the learner's side: libzmq 4.3.5 aborts the process when a connection whose
-            # queue is full ends and its heartbeat falls due before the queue is read.
-            opened.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-            opened.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4000)
+            # No ZMQ_HEARTBEAT on either side: libzmq 4.3.5 aborts a process in which a connection
+            # ends while its queue is full, and a learner that was stopped has full queues.
             opened.connect(f"tcp://{host}:{port + channel}")
             self._poller.register(opened, zmq.POLLIN)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
-from protocol.process import EXIT_DONE, STOP_SECONDS, end_within, run_main
-from protocol.supervise import supervised
+from protocol.process import EXIT_DONE, STOP_SECONDS, die_with_parent, end_within, run_main
+from protocol.supervise import SUPERVISED, supervised
 from protocol.telemetry import setup_logging
 from protocol.transport import parse_address
 from reward_workers.process import serve
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     if given.check_config:
+        if os.environ.get(SUPERVISED) == "1":
+            die_with_parent()
         return check_config(given.check_config, given.overrides)
     if not given.learner:
         raise ConfigError("no learner address: give --learner tcp://HOST:PORT, or set LEARNER")
@@ -45,6 +47,7 @@ def check_config(path: str, overrides: Sequence[str]) -> int:
 
     Raises:
         ConfigError, SandboxUnavailable: what would stop a reward worker.
+        RewardError: its child was killed or crashed.
     """
     config = load_config(path, overrides)
     rewards = asyncio.run(check_rewards(config))

@@ -1,8 +1,9 @@
 """What a reward worker holds: samples that wait, samples being scored, scores already given.
 
-Nothing is scored twice in a run epoch: a sample that comes again while it waits or is being scored
-is ignored, and one that was scored is answered with the same score. What belongs to an earlier run
-epoch is dropped, finished or not. No socket and no clock; thread-safe.
+No score is given twice in a run epoch: a sample that comes again while it waits or is being scored
+is ignored, and one that was scored is answered with the same score. A score that failed may be the
+machine's fault: it is not remembered, and a sample that comes again is scored again. What belongs
+to an earlier run epoch is dropped, finished or not. No socket and no clock; thread-safe.
 """
 
 import threading
@@ -11,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocol.messages import Score, ScoreTask, ScoreWork
+from reward_workers.combine import NO_REWARD_APPLIES
+from reward_workers.registry import OK
 
 MAX_BATCH = 16
 """Samples in one reward call."""
 REMEMBERED_SCORES = 10_000
 """More than can be on their way to the learner."""
+SETTLED = (OK, NO_REWARD_APPLIES)
+"""Statuses that say the same each time; any other is worth another try."""
 
 Key = tuple[int, int, int]
 """(group id, attempt, sample): what a score is acked by."""
@@ -109,7 +114,8 @@ class Backlog:
                 return []
             for score in scores:
                 self._held.discard(key_of(score))
-                self._scores[key_of(score)] = score
+                if score.status in SETTLED:
+                    self._scores[key_of(score)] = score
             self._scored += len(scores)
             while len(self._scores) > REMEMBERED_SCORES:
                 self._scores.popitem(last=False)

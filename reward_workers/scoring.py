@@ -73,6 +73,7 @@ class Scoring:
 
         Raises:
             ConfigError: the rewards cannot be used.
+            RewardError: a child was killed or crashed.
             SandboxUnavailable: a layer of confinement is missing.
         """
         async with contextlib.AsyncExitStack() as stack:
@@ -149,7 +150,7 @@ async def check_rewards(config: RunConfig) -> list[str]:
         The rewards' names.
 
     Raises:
-        ConfigError, SandboxUnavailable: as Scoring.started.
+        ConfigError, RewardError, SandboxUnavailable: as Scoring.started.
     """
     async with contextlib.AsyncExitStack() as stack:
         lane = Lane(settings_of(config), Counter())

@@ -62,6 +62,7 @@ class ScoringThread:
 
         Raises:
             ConfigError, SandboxUnavailable: the rewards cannot be used here.
+            RewardError: a child was killed or crashed as it started.
         """
         if self._broken is not None:
             raise self._broken

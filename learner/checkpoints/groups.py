@@ -1,11 +1,12 @@
 """Scored groups as bytes: what a resumed run need not generate again."""
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from learner.ledger.snapshot import ScoredGroup
+from learner.ledger.snapshot import ScoredGroup, Snapshot
 from protocol.errors import CheckpointError
 from protocol.fields import Count, Name
 from protocol.messages import Rollout, Score
@@ -39,6 +40,13 @@ class _File(BaseModel):
     version: Literal[1]
     groups: tuple[_Group, ...]
 
+    @model_validator(mode="after")
+    def _rising(self) -> "_File":
+        for earlier, later in pairwise(group.group_id for group in self.groups):
+            if later <= earlier:
+                raise ValueError(f"group {later} comes after group {earlier}")
+        return self
+
 
 def pack_groups(groups: tuple[ScoredGroup, ...]) -> bytes:
     """Returns the groups as msgpack, arrays as raw little-endian bytes."""
@@ -65,6 +73,23 @@ def unpack_groups(data: bytes) -> tuple[ScoredGroup, ...]:
         ScoredGroup(**{name: getattr(group, name) for name in _Group.model_fields})
         for group in file.groups
     )
+
+
+def check_groups(groups: tuple[ScoredGroup, ...], snapshot: Snapshot, group_size: int) -> None:
+    """Compare the groups with the rest of their checkpoint and with the run.
+
+    Raises:
+        CheckpointError: one has another number of rollouts than the run's have, or is done already.
+    """
+    done = set(snapshot.done)
+    for group in groups:
+        found = len(group.rollouts)
+        if found != group_size:
+            raise CheckpointError(
+                f"the scored group {group.group_id} has {found} rollouts, wanted {group_size}"
+            )
+        if group.group_id < snapshot.watermark or group.group_id in done:
+            raise CheckpointError(f"the scored group {group.group_id} is one that is done already")
 
 
 def _fields(group: ScoredGroup) -> dict[str, Any]:

@@ -1,14 +1,25 @@
 """Which files a checkpoint has, and how to tell that they are what was written."""
 
+import os
+import stat
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from protocol.errors import CheckpointError
 from protocol.weights import file_digest
 
 MANIFEST = "manifest.json"
+
+
+def _plain(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no plain file name")
+    return name
+
+
+_FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class FileRecord(BaseModel):
@@ -24,7 +35,7 @@ class Manifest(BaseModel):
     """Every file of a checkpoint but the manifest itself, by name."""
 
     model_config = ConfigDict(frozen=True)
-    files: Annotated[dict[str, FileRecord], Field(min_length=1)]
+    files: Annotated[dict[_FileName, FileRecord], Field(min_length=1)]
 
     def to_bytes(self) -> bytes:
         """Returns the file's content."""
@@ -34,13 +45,14 @@ class Manifest(BaseModel):
         """Compare one file's size.
 
         Raises:
-            CheckpointError: it is not listed, missing, or longer or shorter than it was.
+            CheckpointError: it is not listed, missing, no regular file, or longer or shorter than
+                it was.
         """
         record = self.files.get(name)
         if record is None:
             raise CheckpointError(f"{MANIFEST} does not list {name}")
         try:
-            found = (folder / name).stat().st_size
+            found = _size_of(folder / name)
         except OSError as error:
             raise CheckpointError(f"{name} cannot be read: {error.strerror}") from None
         if found != record.num_bytes:
@@ -71,6 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
+        _size_of(path)
         manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(
@@ -81,6 +94,19 @@ def read_manifest(folder: Path) -> Manifest:
     for name in manifest.files:
         manifest.check_size(folder, name)
     return manifest
+
+
+def _size_of(path: Path) -> int:
+    """A file's size; what is no file is not opened: a pipe would keep the reader for ever.
+
+    Raises:
+        CheckpointError: it is a link, a folder, a pipe or a device.
+        OSError: it is not there.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise CheckpointError(f"{path.name} is no regular file ({stat.filemode(found.st_mode)})")
+    return found.st_size
 
 
 def _first_line(error: Exception) -> str:

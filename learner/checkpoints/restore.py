@@ -1,19 +1,17 @@
 """From a checkpoint back to a run."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from learner.checkpoints.arrays import load_arrays
 from learner.checkpoints.contents import ARRAYS, GROUPS, STATE
-from learner.checkpoints.groups import unpack_groups
-from learner.checkpoints.manifest import Manifest, read_manifest
+from learner.checkpoints.groups import check_groups, unpack_groups
+from learner.checkpoints.manifest import read_manifest
 from learner.checkpoints.position import Position
 from learner.checkpoints.retention import checkpoints_in
-from learner.ledger.snapshot import Snapshot
+from learner.checkpoints.state import State, parse_state
 from learner.parameters import Parameters
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError, ConfigError
@@ -47,9 +45,9 @@ def restore_checkpoint(
     if step is not None:
         return _of_step(found, step, folder, parameters, config)
     damaged: list[str] = []
-    for path in reversed(found.values()):
+    for number, path in reversed(found.items()):
         try:
-            restored = _restore(path, parameters, config)
+            restored = _restore(path, number, parameters, config)
         except CheckpointError as error:
             damaged.append(f"checkpoint {path} is damaged: {error}")
             continue
@@ -71,7 +69,7 @@ def _of_step(
         there = ", ".join(map(str, found)) or "none"
         raise ConfigError(f"{folder} has no checkpoint of step {step}: there are {there}")
     try:
-        return _restore(found[step], parameters, config)
+        return _restore(found[step], step, parameters, config)
     except CheckpointError as error:
         others = ", ".join(str(number) for number in found if number != step) or "none"
         raise CheckpointError(
@@ -80,40 +78,39 @@ def _of_step(
         ) from None
 
 
-def _restore(path: Path, parameters: Parameters, config: RunConfig) -> Restored:
+def _restore(path: Path, step: int, parameters: Parameters, config: RunConfig) -> Restored:
     """Check everything before anything is changed."""
     manifest = read_manifest(path)
-    state = _read_state(path, manifest)
+    for name in (STATE, ARRAYS, GROUPS):
+        manifest.check_size(path, name)
+    manifest.check_digest(path, STATE)
+    state = parse_state(_read(path / STATE), step)
     _refuse_contradiction(path, state, config)
     for name in manifest.files:
         manifest.check_digest(path, name)
+    scored = unpack_groups(_read(path / GROUPS))
+    check_groups(scored, state.snapshot, config.generation.group_size)
     try:
-        snapshot = Snapshot.from_json(state["ledger"])
-        facts = {str(name): str(fact) for name, fact in state["facts"].items()}
-        position = Position(int(state["step"]), int(state["policy_version"]), snapshot)
-        scored = unpack_groups((path / GROUPS).read_bytes())
         arrays = load_arrays(path / ARRAYS)
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"it cannot be read: {error!r}") from None
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as error:
+        raise CheckpointError(f"{ARRAYS} cannot be read: {error!r}") from None
     try:
         parameters.restore(arrays)
     except CheckpointError as error:
         raise ConfigError(f"{path} does not fit this run: {error}") from None
-    return Restored(replace(position, snapshot=replace(snapshot, scored=scored)), path, facts)
+    snapshot = replace(state.snapshot, scored=scored)
+    return Restored(Position(step, state.policy_version, snapshot), path, state.facts)
 
 
-def _read_state(path: Path, manifest: Manifest) -> dict[str, Any]:
-    for name in (STATE, ARRAYS, GROUPS):
-        manifest.check_size(path, name)
-    manifest.check_digest(path, STATE)
+def _read(path: Path) -> bytes:
     try:
-        return json.loads((path / STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{STATE} cannot be read: {error}") from None
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
-def _refuse_contradiction(path: Path, state: Mapping[str, Any], config: RunConfig) -> None:
-    found = (state.get("tuning"), state.get("model"))
+def _refuse_contradiction(path: Path, state: State, config: RunConfig) -> None:
+    found = (state.tuning, state.model)
     wanted = (config.learner.tuning, config.model.path)
     if found != wanted:
         raise ConfigError(

@@ -50,7 +50,10 @@ def discard(checkpoint: Path) -> None:
     """Delete a checkpoint; cut short, it leaves none that looks damaged."""
     deleted = checkpoint.with_name(f".{checkpoint.name.removeprefix('.')}.deleted")
     os.rename(checkpoint, deleted)
-    shutil.rmtree(deleted)
+    if deleted.is_dir() and not deleted.is_symlink():
+        shutil.rmtree(deleted)
+    else:
+        deleted.unlink()
 
 
 def set_aside(folder: Path, step: int, aside: Path) -> list[Path]:

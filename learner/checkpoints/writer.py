@@ -46,6 +46,8 @@ class CheckpointWriter:
         self._before = before
         self._thread: threading.Thread | None = None
         self._failure = ""
+        self.failed_before = False
+        """Whether the save before the last one failed."""
         self._step = -1
         try:
             remove_leftovers(folder)
@@ -58,6 +60,7 @@ class CheckpointWriter:
         Waits first for an earlier save that is still being written.
         """
         self._join()
+        self.failed_before = bool(self._failure)
         found = contents(position, policy, parameters, self._config, self._facts)
         self._step = position.step
         self._failure = "it was not finished"

@@ -1,6 +1,7 @@
 """A clock that stands still while this process did: after a sleep nobody is late for it."""
 
 import logging
+import time
 from collections.abc import Callable
 
 log = logging.getLogger("learner.awake")
@@ -20,11 +21,16 @@ class AwakeClock:
 
     Args:
         clock: seconds that do not go back.
+        work: CPU seconds of the thread that looks; a gap that was spent at work is none.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], work: Callable[[], float] = time.thread_time
+    ) -> None:
         self._clock = clock
+        self._work = work
         self._looked_at = clock()
+        self._worked = work()
         self._left_out = 0.0
         self._woke_at = -GRACE_SECONDS
         self._now = self._looked_at
@@ -36,8 +42,10 @@ class AwakeClock:
     def look(self) -> float:
         """Go on, unless the last look is too long ago; returns the time."""
         now = self._clock()
+        worked = self._work()
         gap, self._looked_at = now - self._looked_at, now
-        if gap > LONGEST_TURN_SECONDS:
+        idle, self._worked = gap - (worked - self._worked), worked
+        if idle > LONGEST_TURN_SECONDS:
             self._left_out += gap
             log.warning("this process stood still for %.0f s, which counts for nobody", gap)
             self._woke_at = now - self._left_out

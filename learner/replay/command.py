@@ -7,7 +7,6 @@ those of the current directory, as for mlx-train; nothing is written into the ru
 
 import argparse
 import asyncio
-import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +14,12 @@ from typing import NoReturn
 
 import mlx.core as mx
 
-from learner.algorithm import make_algorithm
 from learner.data import PromptStream, read_prompts, tokenize_prompts
+from learner.replay.configured import Configured
 from learner.replay.rebuild import Rebuilder
 from learner.replay.recorded import Recorded, read_recorded
 from learner.replay.replayer import Replayer
-from learner.replay.rescorer import Rescorer
-from learner.replay.verdict import Verdict
-from learner.step import Trainer
+from learner.replay.verdict import LEGEND, Verdict
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
 from protocol.policy import Policy, limit_memory, load_policy, logits
@@ -48,11 +45,8 @@ def replay(arguments: Sequence[str] | None = None) -> int:
     recorded = read_recorded(given.run.absolute())
     if given.step is not None:
         recorded.refuse_missing(given.step)
-    with private_tmpdir(), contextlib.ExitStack() as opened:
-        rescorer = None
-        if not given.no_rewards:
-            rescorer = opened.enter_context(Rescorer(recorded.config_file))
-        replayer = load_replayer(recorded, rescorer)
+    with private_tmpdir(), load_configured(recorded, rewards=not given.no_rewards) as configured:
+        replayer = load_replayer(recorded, configured)
         start = replayer.begin_before(recorded.first if given.step is None else given.step)
         last = recorded.last if given.step is None else given.step
         return _report(recorded, list(_replay(replayer, start, last)))
@@ -62,10 +56,13 @@ def _replay(replayer: Replayer, start: int, last: int) -> Iterator[Verdict]:
     """Verdicts of the steps after `start`, each said at once."""
     source = f"the checkpoint of step {start}" if start else "the model itself"
     _say(f"replaying steps {start + 1} to {last}, beginning with {source}")
-    step = start + 1
+    step, has_legend = start + 1, False
     while step <= last:
         verdict = replayer.replay(step)
         if verdict is not None:
+            if not (verdict.agrees or has_legend):
+                _say(LEGEND)
+                has_legend = True
             for line in verdict.lines():
                 _say(line)
             yield verdict
@@ -86,15 +83,25 @@ def _report(recorded: Recorded, verdicts: Sequence[Verdict]) -> int:
     steps = ", ".join(str(verdict.step) for verdict in differ)
     _say(f"{len(differ)} of {len(verdicts)} steps differ: {steps}: {recorded.path}")
     if all(found.part in _COMPUTED for verdict in differ for found in verdict.differences):
-        _say(
-            "only what was computed differs: so it does on another chip, with another mlx or BLAS, "
-            "or where a run was resumed with other settings"
-        )
+        causes = "on another chip, or with another mlx or BLAS"
+        if any(recorded.run_epoch_of(verdict.step) is None for verdict in differ):
+            causes += ", or where the run was resumed with other settings and kept no configs/"
+        _say(f"only what was computed differs: so it does {causes}")
     return EXIT_FAILED
 
 
-def load_replayer(recorded: Recorded, rescorer: Rescorer | None) -> Replayer:
-    """Load a run's data and model.
+def load_configured(recorded: Recorded, *, rewards: bool) -> Configured:
+    """Load a run's model.
+
+    Raises:
+        ConfigError: what would keep the run itself from starting.
+    """
+    config = recorded.config_of(recorded.first)
+    return Configured(config, _load(config), rewards=rewards)
+
+
+def load_replayer(recorded: Recorded, configured: Configured) -> Replayer:
+    """Load a run's data.
 
     Raises:
         ConfigError, DataError: what would keep the run itself from starting.
@@ -103,8 +110,7 @@ def load_replayer(recorded: Recorded, rescorer: Rescorer | None) -> Replayer:
     prompts = asyncio.run(read_prompts(config.data, config.run.seed))
     if not prompts.train:
         raise ConfigError("data.train holds no prompts")
-    policy = _load(config)
-    trainer = Trainer(policy, make_algorithm(config.algorithm), config)
+    policy = configured.trainer.policy
     tokenized = tokenize_prompts(prompts.train, policy.tokenizer, config.data.max_prompt_tokens)
     rebuilder = Rebuilder(
         prompts=tokenized,
@@ -113,7 +119,7 @@ def load_replayer(recorded: Recorded, rescorer: Rescorer | None) -> Replayer:
         vocabulary=logits(policy.model, mx.array([[0]])).shape[-1],
         group_size=config.generation.group_size,
     )
-    return Replayer(recorded, trainer, rebuilder, rescorer)
+    return Replayer(recorded, configured, rebuilder)
 
 
 def _load(config: RunConfig) -> Policy:

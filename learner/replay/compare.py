@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.records import rollout_rows
+from learner.records import STEP_FIGURES, StepClock, metrics_row, rollout_rows
 from learner.replay.rebuild import Rebuilt, place
 from learner.replay.recorded import Row
 from learner.replay.verdict import Part, Verdict
@@ -16,6 +16,8 @@ from learner.step import StepResult
 
 _PARTS: dict[str, Part] = {"advantage": "advantages", "logprobs": "logprobs"}
 """By key of a rollout's row; all others are what was sampled."""
+_FOLLOWING = ("reward/", "staleness/", "completion", "groups/")
+"""How those figures of a row begin that follow from rollouts, rewards and advantages."""
 MIN_GAP = 1e-4
 """Nats; actors and learner are nearer to each other where both compute in fp32."""
 
@@ -36,11 +38,44 @@ def compare_figures(
     row: Mapping[str, Any], result: StepResult, policy_version: int, verdict: Verdict
 ) -> None:
     """What the step said of itself: loss, norms, the learning rate, and why it was skipped."""
-    figures = {**result.metrics, "skipped": result.skipped, "policy_version": policy_version}
+    nothing = dict.fromkeys(STEP_FIGURES)
+    figures = {
+        **nothing,
+        **result.metrics,
+        "skipped": result.skipped,
+        "policy_version": policy_version,
+    }
     for key, wanted in finite(figures).items():
         if row.get(key) != wanted:
             verdict.add("figures", "metrics.jsonl", key, row.get(key), wanted)
     verdict.compared["figures"] = ""
+
+
+def compare_batch(
+    row: Mapping[str, Any],
+    rebuilt: Rebuilt,
+    result: StepResult,
+    policy_version: int,
+    verdict: Verdict,
+) -> None:
+    """What the row says of its rollouts: rewards, staleness, lengths, groups without advantage."""
+    again = metrics_row(
+        step=verdict.step,
+        policy_version=policy_version,
+        samples=rebuilt.samples,
+        result=result,
+        clock=StepClock(0.0),
+        now=0.0,
+        counts={},
+    )
+    wanted = finite({key: again[key] for key in again if key.startswith(_FOLLOWING)})
+    names = {named.name for sample in rebuilt.samples for named in sample.score.rewards}
+    of_that_day = {f"reward/{name}/seconds/mean" for name in names}
+    found = {key for key in row if key.startswith(_FOLLOWING)}
+    for key in sorted((found | wanted.keys()) - of_that_day):
+        if row.get(key) != wanted.get(key):
+            verdict.add("batch", "metrics.jsonl", key, row.get(key), wanted.get(key))
+    verdict.compared["batch"] = ""
 
 
 def compare_rewards(

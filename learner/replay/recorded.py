@@ -1,12 +1,12 @@
 """What a replay reads of a run folder. Nothing is written, and no lock is taken."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from learner.run_folder import config_of
 from protocol.config import RunConfig
-from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
 Row = dict[str, Any]
@@ -14,11 +14,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run folder's config, and its rows of metrics.jsonl by step."""
+    """A run folder's configs, and its rows of metrics.jsonl by step."""
 
     path: Path
     config: RunConfig
+    """The newest run epoch's."""
     steps: dict[int, Row]
+    configs: dict[int, RunConfig] = field(default_factory=dict)
+    """By run epoch, of those that took steps; a run of a version that kept none has none."""
 
     @property
     def first(self) -> int:
@@ -35,10 +38,14 @@ class Recorded:
         """The folder of the run's checkpoints."""
         return self.path / "checkpoints"
 
-    @property
-    def config_file(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
+    def config_of(self, step: int) -> RunConfig:
+        """What a step was taken with."""
+        return self.configs.get(self.run_epoch_of(step) or 0, self.config)
+
+    def run_epoch_of(self, step: int) -> int | None:
+        """Of the learner that took a step; a step without a row has the one before it's."""
+        row = next((self.steps[n] for n in range(step, 0, -1) if n in self.steps), {})
+        return row.get("run_epoch")
 
     def rollouts(self, step: int) -> Path:
         """The file of a step's rollouts."""
@@ -70,21 +77,25 @@ def read_recorded(path: Path) -> Recorded:
     steps: dict[int, Row] = {}
     metrics = path / "metrics.jsonl"
     if metrics.is_file():
-        text = metrics.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(keepends=True), start=1):
-            if line.endswith("\n"):  # a run that goes on may be writing the last one
+        lines = metrics.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if line.endswith(b"\n"):  # a run that goes on may be writing the last one
                 row = _read_row(line, f"{metrics}:{number}")
                 steps[row["step"]] = row
     if not steps:
         raise ConfigError(f"{path} has no step to compute again: its metrics.jsonl has no row yet")
-    return Recorded(path, load_config(path / "config.yaml"), steps)
+    epochs = {row["run_epoch"] for row in steps.values() if "run_epoch" in row}
+    configs = {epoch: config_of(path, epoch) for epoch in sorted(epochs)}
+    return Recorded(path, config_of(path, None), steps, configs)
 
 
-def _read_row(line: str, where: str) -> Row:
+def _read_row(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line)
     except ValueError as error:
         raise ConfigError(f"{where} is no JSON: {error}") from None
     if not (isinstance(row, dict) and type(row.get("step")) is int and row["step"] > 0):
         raise ConfigError(f"{where} is no row of a step: wanted an object with a number `step`")
+    if not (type(row.get("run_epoch", 1)) is int and row.get("run_epoch", 1) > 0):
+        raise ConfigError(f"{where} has run_epoch {row['run_epoch']!r}, wanted a number from 1")
     return row

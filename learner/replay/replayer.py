@@ -7,16 +7,17 @@ from learner.checkpoints.restore import restore_checkpoint
 from learner.checkpoints.retention import checkpoints_in
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
 from learner.replay.compare import (
+    compare_batch,
     compare_figures,
     compare_rewards,
     compare_rollouts,
     widest_gap,
 )
+from learner.replay.configured import Configured
 from learner.replay.rebuild import Rebuilder, Rebuilt
 from learner.replay.recorded import Recorded, Row
-from learner.replay.rescorer import Rescorer
 from learner.replay.verdict import Part, Verdict
-from learner.step import StepResult, Trainer
+from learner.step import StepResult
 from protocol.errors import CheckpointError, ConfigError
 from protocol.weights import pack
 
@@ -38,18 +39,14 @@ class Replayer:
 
     Args:
         recorded: the run.
-        trainer: of the run's model, as it was before the first step.
+        configured: of the run's model, as it was before the first step.
         rebuilder: of the run's data.
-        rescorer: None leaves rewards out.
     """
 
-    def __init__(
-        self, recorded: Recorded, trainer: Trainer, rebuilder: Rebuilder, rescorer: Rescorer | None
-    ) -> None:
+    def __init__(self, recorded: Recorded, configured: Configured, rebuilder: Rebuilder) -> None:
         self._recorded = recorded
-        self._trainer = trainer
+        self._configured = configured
         self._rebuilder = rebuilder
-        self._rescorer = rescorer
         self._reached = Reached(0, 0)
         self._astray = 0
         """The last step whose weights differ, while its successors begin with them."""
@@ -83,7 +80,7 @@ class Replayer:
         verdict, row = Verdict(step), self._recorded.steps.get(step, {})
         if not row:
             verdict.add("figures", "metrics.jsonl", "row", "none", f"one of step {step}")
-        rebuilt = self._rebuild(step, row, verdict)
+        rebuilt = self._rebuild(step, row, verdict) if self._follow(step, verdict) else None
         if rebuilt is not None:
             self._compute(rebuilt, row, verdict)
         is_lost = rebuilt is None or verdict.has_other_weights
@@ -91,6 +88,23 @@ class Replayer:
         if is_lost:
             self._take(step, only_if_there=True)
         return verdict
+
+    def _follow(self, step: int, verdict: Verdict) -> bool:
+        """Take over the config of a step; False, with a difference, where nothing can go on so."""
+        before = self._configured.config
+        try:
+            self._configured.follow(config := self._recorded.config_of(step))
+        except CheckpointError:
+            found = self._recorded.config_of(step).algorithm.name
+            where = f"run epoch {self._recorded.run_epoch_of(step)}"
+            wanted = f"one that goes on from {before.algorithm.name}: both or neither with a critic"
+            verdict.add("config", where, "algorithm.name", found, wanted)
+            return False
+        if config != before:
+            verdict.remarks.append(
+                f"with the config of run epoch {self._recorded.run_epoch_of(step)}"
+            )
+        return True
 
     def _rebuild(self, step: int, row: Row, verdict: Verdict) -> Rebuilt | None:
         path = self._recorded.rollouts(step)
@@ -100,27 +114,30 @@ class Replayer:
             verdict.add("rollouts", str(path), "file", error.strerror, "the step's rollouts")
             return None
         if ROLLOUTS in row and row[ROLLOUTS] != (found := rollouts_digest(content)):
-            verdict.add("rollouts", path.name, ROLLOUTS, found, row[ROLLOUTS])
+            told = f"{row[ROLLOUTS]} (says metrics.jsonl)"
+            verdict.add("rollouts", path.name, ROLLOUTS, found, told)
         return self._rebuilder.rebuild(content, verdict)
 
     def _compute(self, rebuilt: Rebuilt, row: Row, verdict: Verdict) -> None:
         step, version = self._reached
-        if self._rescorer is not None:
-            self._rescorer.ask(rebuilt)
-        temperature = self._recorded.config.generation.temperature
+        trainer, rescorer = self._configured.trainer, self._configured.rescorer
+        config = self._configured.config
+        if rescorer is not None:
+            rescorer.ask(rebuilt)
+        temperature = config.generation.temperature
         suspected = not verdict.agrees
-        before = self._trainer.logprobs(rebuilt.samples, temperature) if suspected else None
-        result = self._trainer.step(rebuilt.samples, step, version)
+        before = trainer.logprobs(rebuilt.samples, temperature) if suspected else None
+        result = trainer.step(rebuilt.samples, step, version)
         self._reached = Reached(step + 1, version + (not result.skipped))
         compare_rollouts(rebuilt, result, verdict)
         if ROLLOUTS not in row:
             verdict.compared["rollouts"] = f"({NO_DIGEST})"
-        self._compare_result(result, row, verdict)
-        if self._rescorer is None:
+        self._compare_result(rebuilt, result, row, verdict)
+        if rescorer is None:
             verdict.left_out["rewards"] = "--no-rewards"
         else:
-            answers = self._rescorer.answers(len(rebuilt.samples))
-            is_deterministic = self._recorded.config.run.deterministic
+            answers = rescorer.answers(len(rebuilt.samples))
+            is_deterministic = config.run.deterministic
             compare_rewards(rebuilt.rows, answers, verdict, deterministic=is_deterministic)
         if self._astray and not verdict.agrees:
             verdict.remarks.append(f"begins with the weights of step {self._astray}, which differ")
@@ -128,10 +145,14 @@ class Replayer:
             gap = widest_gap(rebuilt.samples, before or result.logprobs)
             verdict.remarks.extend([gap] if gap else [])
 
-    def _compare_result(self, result: StepResult, row: Row, verdict: Verdict) -> None:
+    def _compare_result(
+        self, rebuilt: Rebuilt, result: StepResult, row: Row, verdict: Verdict
+    ) -> None:
         if row:
-            compare_figures(row, result, self._reached.policy_version, verdict)
-        masters = self._trainer.parameters.masters
+            version = self._reached.policy_version
+            compare_batch(row, rebuilt, result, version, verdict)
+            compare_figures(row, result, version, verdict)
+        masters = self._configured.trainer.parameters.masters
         self._compare_digest(
             "weights", WEIGHTS, pack(masters.rounded().items()).digest, row, verdict
         )
@@ -147,24 +168,26 @@ class Replayer:
             verdict.add(part, "metrics.jsonl", key, row[key], again)
 
     def _take(self, step: int, *, only_if_there: bool = False) -> bool:
-        """Go on from a checkpoint; a damaged one is told and let be."""
+        """Go on from a checkpoint as the step after it did; a bad one is told and passed over."""
         recorded = self._recorded
         if only_if_there and step not in checkpoints_in(recorded.checkpoints):
             return False
+        config = recorded.config_of(step + 1)
+        trainer = self._configured.trainer_for(config)
         try:
-            restored = restore_checkpoint(
-                recorded.checkpoints, self._trainer.parameters, recorded.config, step
-            )
-        except CheckpointError as error:
+            restored = restore_checkpoint(recorded.checkpoints, trainer.parameters, config, step)
+        except (CheckpointError, ConfigError) as error:
             log.warning("%s", error)
             return False
         assert restored is not None
+        self._configured.use(trainer, config)
         self._reached = Reached(restored.position.step, restored.position.policy_version)
         self._astray = 0
         return True
 
 
 def _is_unexplained(verdict: Verdict) -> bool:
-    """Something differs, and no rollout of the step is named yet."""
+    """The step's computation differs, and no rollout of the step is named yet."""
     named = any(difference.where.startswith("group ") for difference in verdict.differences)
-    return not verdict.agrees and not named
+    computed = any(difference.part != "batch" for difference in verdict.differences)
+    return computed and not named

@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from learner.replay.rebuild import Rebuilt
+from protocol.config import RunConfig
+from protocol.config_file import dump_config
 from protocol.errors import ConfigError, TrainerError
 from protocol.process import ERROR_PREFIX, EXIT_BAD_INPUT
 from protocol.supervise import describe_exit
@@ -25,11 +27,14 @@ class Rescorer:
     """Scores batches, one at a time; ends with its `with`.
 
     Args:
-        config_file: the run's.
+        config: whose rewards are asked.
     """
 
-    def __init__(self, config_file: Path) -> None:
+    def __init__(self, config: RunConfig) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="rescore-")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `close` does
+        config_file = Path(self._folder.name) / "config.yaml"
+        config_file.write_text(dump_config(config), encoding="utf-8")
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", MODULE, "--config", str(config_file)],
             stdin=subprocess.PIPE,
@@ -86,6 +91,7 @@ class Rescorer:
             self._process.kill()
             self._process.wait()
         finally:
+            self._folder.cleanup()
             for stream in (self._process.stdin, self._process.stdout, self._errors):
                 assert stream is not None
                 with contextlib.suppress(BrokenPipeError):  # what was not read any more

@@ -5,8 +5,22 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
-Part = Literal["rollouts", "rewards", "advantages", "logprobs", "figures", "weights", "masters"]
-"""rollouts: what the step was computed from; figures: of its row of metrics.jsonl."""
+Part = Literal[
+    "config",
+    "rollouts",
+    "rewards",
+    "advantages",
+    "logprobs",
+    "batch",
+    "figures",
+    "weights",
+    "masters",
+]
+"""In the order in which one leads to the next. rollouts: what the step was computed from; batch:
+what its row of metrics.jsonl says of rollouts and rewards; figures: what it says of the step."""
+
+LEGEND = "found: in the folder; wanted: computed again"
+"""Of a difference."""
 
 MAX_SHOWN = 10
 """Differences of one part of a step that are shown one by one."""
@@ -62,7 +76,8 @@ class Verdict:
         told = [_told(part, self, counts[part]) for part in get_args(Part)]
         lines = [f"step {self.step}: {', '.join(filter(None, told))}"]
         shown: Counter[str] = Counter()
-        for difference in self.differences:
+        in_order = get_args(Part)
+        for difference in sorted(self.differences, key=lambda found: in_order.index(found.part)):
             shown[difference.part] += 1
             if shown[difference.part] <= MAX_SHOWN:
                 lines.append(f"  {difference}")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from protocol.config import RewardConfig
-from protocol.errors import ConfigError, SandboxUnavailable
+from protocol.errors import ConfigError, RewardError, SandboxUnavailable
 from protocol.messages import ScoreTask
 from protocol.supervise import describe_exit
 from reward_workers.calling import Outcome
@@ -109,7 +109,9 @@ class Child:
         """Start the process; returns when it has bound the rewards.
 
         Raises:
-            ConfigError: they cannot be bound, or the process ended of it.
+            ConfigError: they cannot be bound, or not in time.
+            RewardError: the process ended without a word: no bad input, a kernel that is out of
+                memory does that, too.
             SandboxUnavailable: the network cannot be taken from it.
         """
         self._spawn()
@@ -119,9 +121,10 @@ class Child:
                 self.traits = await self._hear_traits()
         except TimeoutError:
             await self._end()
-            raise self._did_not_start(f"was not ready after {START_SECONDS:g} s") from None
+            slow = f"was not ready after {START_SECONDS:g} s"
+            raise ConfigError(self._did_not_start(slow)) from None
         except (EOFError, Garbage, ValidationError):
-            raise self._did_not_start(describe_exit(await self._end())) from None
+            raise RewardError(self._did_not_start(describe_exit(await self._end()))) from None
         except BaseException:
             await self._end()
             raise
@@ -238,13 +241,13 @@ class Child:
             raise Garbage("not every reward was bound")
         return traits
 
-    def _did_not_start(self, happened: str) -> ConfigError:
+    def _did_not_start(self, happened: str) -> str:
         where = "a reward worker's child"
         if 0 <= self._binding < len(self._settings.rewards):
             name = self._settings.rewards[self._binding].name
             where = f"reward {name!r} cannot be loaded: its process"
         said = f" ({self._output.last_line})" if self._output.last_line else ""
-        return ConfigError(f"{where} {happened}{said}")
+        return f"{where} {happened}{said}"
 
     # A call.
 

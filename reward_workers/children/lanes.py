@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, RewardError
 from protocol.messages import ScoreTask
 from reward_workers.calling import Outcome
 from reward_workers.children.child import Child, ChildLost, ChildSettings, Traits
@@ -72,6 +72,7 @@ class Lane:
 
         Raises:
             ConfigError, SandboxUnavailable: the rewards cannot be used here.
+            RewardError: the child was killed or crashed.
         """
         child = self._children[False] = self._new_child(network=False)
         await child.start()
@@ -93,7 +94,7 @@ class Lane:
 
         Raises:
             Suspects: a child was lost in a call for several samples.
-            ConfigError: lost children cannot be started again.
+            ConfigError, RewardError: lost children cannot be started again.
         """
         batch = next(self._batches)
         by_reward: list[list[Outcome]] = []
@@ -133,7 +134,7 @@ class Lane:
             self._counts["restarts"] += 1
             try:
                 await child.start()
-            except ConfigError as error:
+            except (ConfigError, RewardError) as error:
                 if attempt == MAX_RESTARTS_IN_ROW - 1:
                     raise
                 log.warning("a reward's process does not start again: %s", error)

@@ -1,6 +1,7 @@
 """mlx-replay confirms a real run, and finds and names whatever is changed in it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from learner.audit import audit
 from learner.replay.command import replay
 from protocol.errors import ConfigError
 
@@ -112,6 +114,24 @@ def test_a_run_is_confirmed_and_each_change_is_found(train, capsys):
     with pytest.raises(ConfigError, match="has no step 5"):
         replay([str(run.run_dir), "--step", "5"])
     assert content_of(run.run_dir) == before
+
+
+def test_a_run_that_was_resumed_with_another_config_is_confirmed(train, capsys):
+    run = train(*SMALL, "run.max_steps=2", "learner.max_off_policy_steps=2")
+    run.succeeds()
+    optimizer = ("learner.optimizer.learning_rate=1e-4", "learner.optimizer.schedule=linear")
+    changed = (*optimizer, "algorithm.name=rloo", "learner.max_off_policy_steps=0")
+    train(*SMALL, *changed, run_dir=run.run_dir, options=("--resume",)).succeeds()
+    rates = [row["learning_rate"] for row in run.rows()]
+    assert rates[:2] == [rates[0]] * 2
+    assert rates[2:] == [5e-5, 2.5e-5]
+
+    assert audit(run.run_dir).num_violations == 0, audit(run.run_dir).violations
+    shutil.rmtree(run.run_dir / "checkpoints")  # it is the replay's own state that goes on
+    assert replay([str(run.run_dir)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "replaying steps 1 to 4, beginning with the model itself"
+    assert "  with the config of run epoch 2" in said
 
 
 def content_of(folder: Path) -> dict[Path, bytes]:

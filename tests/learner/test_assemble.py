@@ -189,3 +189,17 @@ def test_an_evaluator_that_is_named_twice_is_refused(make_config):
     twice = [{"name": "accuracy"}, {"name": "accuracy", "threshold": 0.5}]
     with pytest.raises(ConfigError, match="names accuracy twice"):
         make_evaluators(make_config(evaluation={"evaluators": twice}))
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_resumed_from_a_checkpoint_read_before(
+    make_learner, folder
+):
+    save(make_learner(), 2)
+    owner = RunFolder(folder.path)
+    owner.lock()
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="another learner is running"):
+        make_learner(resume=Resume())
+    assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
+    owner.release()
+    assert make_learner(resume=Resume()).loop.position.step == 2

@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
+from learner.arithmetic import arithmetic_rows
 from learner.audit import audit
 from learner.data import PromptStream
+from learner.digests import ROLLOUTS, rollouts_digest
 from learner.ledger.snapshot import Snapshot
 from protocol.errors import ConfigError
 
 NUM_PROMPTS, STEPS, GROUPS, SAMPLES = 5, 4, 2, 2
 ORDER = [[0, 1], [3, 2], [4, 6], [5, 7]]
 """Groups of each step: not in order, and the second epoch begins with group 5."""
+
+PROMPTS = [row["prompt"] for row in arithmetic_rows("add2", "train", NUM_PROMPTS)]
 
 Rows = list[dict[str, Any]]
 CONFIG = {
@@ -76,6 +80,7 @@ def rollout(step: int, group: int, sample: int) -> dict[str, Any]:
     return {
         "group": group,
         "prompt_id": f"arithmetic:add2/train:{place + 1}",
+        "prompt": PROMPTS[place],
         "sample": sample,
         "attempt": 1,
         "actor": "actor-1",
@@ -118,6 +123,7 @@ def test_counts_of_the_lineage_are_shown(folder: Folder):
     assert not {"fenced", "peers/actor"} & figures.keys()
 
 
+FILE_CHECK = "rollouts/ is as it was written"
 STEP_CHECK = "one row and one rollouts file a step"
 VERSION_CHECK = "policy_version rises with each trained step"
 TWICE_CHECK = "no group is handed over twice"
@@ -131,6 +137,65 @@ COUNT_CHECK = "counts of metrics.jsonl agree"
 LOST_CHECK = "no prompt is lost"
 EPOCHS_CHECK = "all of an ended run's epochs is trained or dropped"
 LEDGER_CHECK = "the checkpoint's ledger agrees"
+
+
+def test_a_file_that_is_not_as_it_was_written_is_found_where_its_digest_is_recorded(folder: Folder):
+    path = folder.path / "rollouts" / "step_000002.jsonl"
+    digest = {ROLLOUTS: rollouts_digest(path)}
+    folder.change("metrics.jsonl", lambda rows: rows[1].update(digest))
+    assert folder.failed() == set()
+    for name in ("rollouts/step_000001.jsonl", "rollouts/step_000002.jsonl"):
+        folder.change(name, lambda rows: rows[0].update(completion="another"))
+    assert folder.failed() == {FILE_CHECK}
+    assert len(audit(folder.path).violations[FILE_CHECK]) == 1
+
+
+def test_a_prompt_of_another_text_is_found(folder: Folder):
+    folder.change("rollouts/step_000002.jsonl", lambda rows: rows[1].update(prompt="1+1="))
+    assert folder.failed() == {PROMPT_CHECK}
+    assert audit(folder.path).violations[PROMPT_CHECK] == (
+        "group 3 sample 1 of step 2 has another prompt than the data: '1+1='",
+    )
+
+
+@pytest.mark.parametrize("line", ["no json", "[]", '{"step": 2}', "\udcff", "{}", ""])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "eval.jsonl", "rollouts/step_000002.jsonl"])
+def test_a_damaged_line_is_named_by_its_file_and_number(folder: Folder, name: str, line: str):
+    path = folder.path / name
+    before = path.read_bytes() if path.exists() else b""
+    row = before.splitlines(keepends=True)[:1]
+    path.write_bytes(b"".join(row) + line.encode(errors="surrogateescape") + b"\n" + before)
+    with pytest.raises(ConfigError, match=rf"{path}:{len(row) + 1} is damaged: "):
+        audit(folder.path)
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints/step_000004/trainer.json", "summary.json", "run_epoch"]
+)
+@pytest.mark.parametrize("content", ["", "[]"])
+def test_a_damaged_file_is_named(folder: Folder, name: str, content: str):
+    (folder.path / name).write_text(content)
+    with pytest.raises(ConfigError, match=f"{name} is damaged"):
+        audit(folder.path)
+
+
+def test_staleness_is_held_against_the_bound_of_its_run_epoch(folder: Folder):
+    """Steps 1 and 2 were taken with a bound of 1, the others with 0."""
+    for epoch, bound in ((1, 1), (2, 0)):
+        (folder.path / "configs").mkdir(exist_ok=True)
+        learner = {**CONFIG["learner"], "max_off_policy_steps": bound}
+        folder.write(f"configs/run_epoch_{epoch:06d}.yaml", {**CONFIG, "learner": learner})
+
+    def set_epochs(rows: Rows) -> None:
+        for row in rows:
+            row["run_epoch"] = 1 if row["step"] < 3 else 2
+
+    folder.change("metrics.jsonl", set_epochs)
+    assert audit(folder.path).violations[STALE_CHECK] == (
+        "step 3 has staleness 1 to 1, allowed 0 to 0",
+        "step 4 has staleness 1 to 1, allowed 0 to 0",
+    )
+    assert folder.failed() == {STALE_CHECK}
 
 
 def test_a_step_without_a_row_is_found(folder: Folder):

@@ -1,6 +1,7 @@
 """Evaluations that are missing, double or out of place are found; those that must be, pass."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +83,20 @@ def test_an_end_that_was_continued_may_have_its_evaluation():
 def test_without_an_interval_only_beginning_and_end_are_evaluated():
     assert not list(wrong_evaluations(run_of([WANTED[0], WANTED[3]], interval=0)))
     assert not list(wrong_evaluations(run_of(WANTED[3:], interval=0, before_training=False)))
+
+
+def test_each_step_is_evaluated_as_the_config_of_its_run_epoch_asks():
+    run = run_of([("accuracy", 0), ("accuracy", 2), ("other", 3), ("other", 5)])
+    later = run_of([], interval=3, evaluators=[{"name": "other"}]).config
+    run = replace(run, configs={1: run.config, 2: later})
+    for row in run.metrics:
+        row["run_epoch"] = 1 if row["step"] < 3 else 2
+    assert not list(wrong_evaluations(run))
+    run.evaluations[2]["evaluator"] = "accuracy"
+    assert list(wrong_evaluations(run)) == [
+        "eval.jsonl has a row of accuracy at step 3, which the run does not have",
+        "evaluator other has no row of step 3 in eval.jsonl",
+    ]
 
 
 def test_an_evaluation_of_another_version_is_found():

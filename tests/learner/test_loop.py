@@ -248,6 +248,25 @@ def test_a_last_checkpoint_that_does_not_fit_is_tried_again_for_a_while(
         assert now >= loop.config.learner.no_progress_seconds
 
 
+def test_a_run_goes_no_further_than_one_checkpoint_that_does_not_fit(make_loop, monkeypatch):
+    loop, _ = make_loop(max_steps=100, interval=0, checkpoints=2, before=False)
+    now = 0.0
+
+    def store(folder, step, found):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def sleep(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(writer, "store", store)
+    loop.clock, loop.sleep = lambda: now, sleep
+    with pytest.raises(CheckpointError, match="No space left"):
+        loop.run()
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [1, 2, 3, 4]
+    assert now >= loop.config.learner.no_progress_seconds
+
+
 def test_the_last_checkpoint_is_there_even_if_the_last_evaluation_fails(make_loop):
     loop, script = make_loop(max_steps=3, interval=0, checkpoints=0, before=False)
     script.evaluate = lambda: ()

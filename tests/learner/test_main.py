@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -73,6 +74,22 @@ def test_a_good_config_passes_the_check_and_leaves_nothing_behind(start, tmp_pat
     output, errors = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, output, errors) == (0, "", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_a_check_that_mlx_train_started_dies_with_it_before_it_reads(tmp_path):
+    fifo, program = (
+        tmp_path / "config.fifo",
+        "import subprocess, sys; subprocess.call(sys.argv[1:])",
+    )
+    os.mkfifo(fifo)
+    check = [sys.executable, "-m", "learner", "--check", "--config", str(fifo)]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, *check], env={**os.environ, "MLX_RL_SUPERVISED": "1"}
+    )
+    with parent, fifo.open("w"):  # opens when the check does, which then waits for what is in it
+        [child] = psutil.Process(parent.pid).children()
+        parent.kill()
+        child.wait(timeout=DEADLINE_SECONDS)
 
 
 BAD = {

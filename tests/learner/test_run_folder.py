@@ -98,6 +98,29 @@ def test_a_torn_last_line_is_cut_off(folder, torn):
     assert [row["step"] for row in rows(folder, "metrics.jsonl")] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b'{"step": 1, "x": "\xff\xfe"}',
+        b'{"step": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"step": 1e999}',
+        b'{"step": -Infinity}',
+        b'{"step": ' + b"9" * 5000 + b"}",
+        b"\0",
+    ],
+    ids=["no-utf8", "deep", "huge", "infinite", "many-digits", "nul"],
+)
+@pytest.mark.parametrize("name", ["metrics.jsonl", "eval.jsonl"])
+def test_a_damaged_line_is_told_and_cut_and_the_others_stay(folder, caplog, name, damaged):
+    path = folder.path / name
+    path.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 2}\n')
+    folder.cut_back(5, folder.path / "aside")
+    assert [row["step"] for row in rows(folder, name)] == [1, 2]
+    cut = (folder.path / "aside" / name).read_text()
+    assert cut == damaged.decode(errors="backslashreplace") + "\n"
+    assert f"{path}:2 is no whole row" in caplog.text
+
+
 def test_cutting_back_a_run_without_records_does_nothing(folder):
     folder.cut_back(0, folder.path / "aside")
     assert not (folder.path / "metrics.jsonl").exists()

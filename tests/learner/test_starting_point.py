@@ -24,12 +24,16 @@ ROWS = [Row("a", "1+1=", {"answer": "2"}), Row("b", "2+2=", {"answer": "4"})]
 @pytest.fixture
 def saved(make_config, make_sample, tmp_path):
     """A run folder with a checkpoint of step 4, in which one scored group is kept."""
-    config = make_config(run={"deterministic": True}, learner={"max_off_policy_steps": 0})
+    config = make_config(
+        run={"deterministic": True},
+        learner={"max_off_policy_steps": 0},
+        generation={"group_size": 2},
+    )
     trainer = Trainer(load_policy(config), make_algorithm(config.algorithm), config)
-    sample = make_sample()
-    group_id, attempt = sample.rollout.group_id, sample.rollout.attempt
-    rollouts, scores = (sample.rollout,), (sample.score,)
-    kept = ScoredGroup(group_id, 1, attempt, "an-actor", 3, 3, rollouts, scores)
+    samples = [make_sample(group=6, sample=sample) for sample in range(2)]
+    rollouts = tuple(sample.rollout for sample in samples)
+    scores = tuple(sample.score for sample in samples)
+    kept = ScoredGroup(6, 1, 1, "an-actor", 3, 3, rollouts, scores)
     position = Position(4, 4, Snapshot(watermark=6, scored=(kept,)))
     folder = RunFolder(tmp_path / "run")
     folder.checkpoints.mkdir(parents=True)

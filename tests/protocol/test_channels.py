@@ -48,7 +48,7 @@ def largest(channel) -> list[Message]:
                 state=NAME,
                 policy_version=0,
                 capacity=1_000_000,
-                progress=(progress,) * MAX_ITEMS,
+                progress=(progress,) * 10_000,
                 metrics={f"{NAME}{i}": 1.0 for i in range(200)},
             )
         ],

@@ -141,6 +141,7 @@ def test_what_is_kept_is_sent_again_until_acked():
     transport, link = run_script(
         (2.0, WELCOME),
         (3.0, keep_score(1)),
+        *[(at + 0.5, HeartbeatAck(run_epoch=1, policy_version=0)) for at in range(3, 14)],
         (14.0, ack(group_id=5, attempt=0, sample=1)),
         ends_at=30.0,
     )
@@ -149,8 +150,27 @@ def test_what_is_kept_is_sent_again_until_acked():
     assert {channel for _, channel, m in transport.sent if isinstance(m, Score)} == {
         Channel.ROLLOUTS
     }
-    assert link.receive(0.0) is not None  # the Welcome
-    assert link.receive(0.0) is None  # acks are the link's own
+    taken = []
+    while (received := link.receive(0.0)) is not None:
+        taken.append(type(received.message))
+    assert set(taken) == {Welcome, HeartbeatAck}  # acks of scores are the link's own
+
+
+def test_a_learner_that_does_not_answer_finds_no_full_queues_when_it_wakes():
+    alive = HeartbeatAck(run_epoch=1, policy_version=0)
+    transport, _ = run_script(
+        (0.5, WELCOME),
+        (2.0, alive),
+        *[(5.0 + sample, keep_score(sample)) for sample in range(40)],
+        (100.0, alive),
+        ends_at=101.0,
+    )
+    sent = [(at, m.sample) for at, _, m in transport.sent if isinstance(m, Score)]
+    silent = [at for at, _ in sent if 9.0 < at < 100.0]
+    assert silent == []
+    assert {sample for at, sample in sent if at >= 100.0} == set(range(40))
+    beats = [at for at in transport.times_of(Heartbeat) if 10.0 < at < 99.0]
+    assert 15 <= len(beats) <= 20  # and heartbeats are rarer
 
 
 def test_one_message_acks_many():

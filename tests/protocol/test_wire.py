@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from protocol import messages as m
 from protocol.errors import VersionError, WireError
 from protocol.fields import MAX_ITEMS
-from protocol.messages import MESSAGE_TYPES, PROTOCOL_VERSION, Chunk, Goodbye, Heartbeat, Rollout
+from protocol.messages import (
+    MESSAGE_TYPES,
+    PROTOCOL_VERSION,
+    Chunk,
+    Goodbye,
+    Heartbeat,
+    Manifest,
+    Rollout,
+)
 from protocol.wire import (
     MAGIC,
     MAX_CONTAINERS,
@@ -162,6 +170,15 @@ def test_an_array_field_that_is_no_array_is_a_wire_error(field, tokens):
     assert error.reason == "invalid"
 
 
+MANIFEST = {
+    "run_epoch": 1,
+    "policy_version": 0,
+    "kind": "full",
+    "digest": "d",
+    "base_digest": "b",
+    "chunk_bytes": 1,
+    "total_bytes": 4,
+}
 HEARTBEAT = {"peer": "a", "state": "", "policy_version": 0, "capacity": 1}
 LONG = (2**32 - 1).to_bytes(4, "big")
 
@@ -213,11 +230,12 @@ def test_a_message_with_a_hundred_thousand_mistakes_is_refused_at_the_first(mess
 
 
 def test_as_many_containers_as_the_limit_still_pass():
-    progress = [{"group_id": i, "attempt": 0, "tokens": 0} for i in range(MAX_ITEMS)]
-    assert MAX_ITEMS + 2 <= MAX_CONTAINERS
-    heartbeat = decode(frames_of(Heartbeat, {**HEARTBEAT, "progress": progress})).message
-    assert isinstance(heartbeat, Heartbeat)
-    assert len(heartbeat.progress) == MAX_ITEMS
+    tensor = {"name": "w", "dtype": "float32", "shape": [1], "num_bytes": 4}
+    assert 2 * MAX_ITEMS + 2 <= MAX_CONTAINERS
+    fields = {**MANIFEST, "tensors": [tensor] * MAX_ITEMS}
+    manifest = decode(frames_of(Manifest, fields)).message
+    assert isinstance(manifest, Manifest)
+    assert len(manifest.tensors) == MAX_ITEMS
 
 
 def test_of_a_key_said_twice_the_last_one_counts():

@@ -3,6 +3,7 @@ import pytest
 from protocol.messages import Score, ScoreTask
 from reward_workers import backlog as backlog_module
 from reward_workers.backlog import MAX_BATCH, Backlog, Batch
+from reward_workers.combine import NO_REWARD_APPLIES
 
 
 def scores_of(batch: Batch | None) -> list[Score]:
@@ -90,6 +91,33 @@ def test_a_sample_that_was_scored_is_answered_from_memory(backlog, make_work):
     backlog.add(make_work("a"))
     batch = take(backlog)
     [score] = backlog.finish(batch, scores_of(batch))
+    assert backlog.add(make_work("a")) == [score]
+    assert backlog.waiting() == 0
+
+
+@pytest.mark.parametrize("status", ["reward_timeout", "sandbox_error", "reward_error"])
+def test_a_sample_whose_score_failed_is_scored_again_when_it_comes_again(
+    backlog, make_work, status
+):
+    backlog.add(make_work("a"))
+    batch = take(backlog)
+    [given] = scores_of(batch)
+    score = given.model_copy(update={"reward": None, "status": status})
+    assert backlog.finish(batch, [score]) == [score]
+    assert backlog.add(make_work("a")) == []
+    again = take(backlog)
+    assert backlog.add(make_work("a")) == []  # it is being scored
+    [score] = backlog.finish(again, scores_of(again))
+    assert backlog.add(make_work("a")) == [score]
+    assert (backlog.waiting(), backlog.scored()) == (0, 2)
+
+
+def test_a_sample_that_no_reward_applies_to_is_answered_from_memory(backlog, make_work):
+    backlog.add(make_work("a"))
+    batch = take(backlog)
+    [given] = scores_of(batch)
+    score = given.model_copy(update={"reward": None, "status": NO_REWARD_APPLIES})
+    backlog.finish(batch, [score])
     assert backlog.add(make_work("a")) == [score]
     assert backlog.waiting() == 0
 

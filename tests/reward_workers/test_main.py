@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+
+import psutil
 import pytest
 
 from protocol.errors import ConfigError, SandboxUnavailable
@@ -65,3 +70,19 @@ def test_a_sandbox_that_cannot_be_had_is_told_before_a_run_unless_no_worker_is_t
             main(arguments)
     else:
         assert main(arguments) == 0
+
+
+def test_a_check_that_mlx_train_started_dies_with_it_before_it_reads(tmp_path):
+    fifo, program = (
+        tmp_path / "config.fifo",
+        "import subprocess, sys; subprocess.call(sys.argv[1:])",
+    )
+    os.mkfifo(fifo)
+    check = [sys.executable, "-m", "reward_workers", "--check-config", str(fifo)]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, *check], env={**os.environ, "MLX_RL_SUPERVISED": "1"}
+    )
+    with parent, fifo.open("w"):  # opens when the check does, which then waits for what is in it
+        [child] = psutil.Process(parent.pid).children()
+        parent.kill()
+        child.wait(timeout=30.0)

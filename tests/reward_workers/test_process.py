@@ -122,6 +122,15 @@ def test_rewards_that_are_missing_here_end_the_process_with_code_2(learner, tmp_
     assert errors.splitlines()[-1].startswith("error: reward 'gone/mine.py:f' cannot be loaded: no")
 
 
+def test_a_child_that_is_killed_as_it_starts_ends_the_process_with_code_1(learner, tmp_path):
+    path = tmp_path / "killed.py"
+    path.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    learner.welcome(tmp_path, rewards=[{"name": f"{path}:f"}])
+    _, errors = learner.process.communicate(timeout=WAIT_SECONDS)
+    assert learner.process.returncode == 1  # which is restarted
+    assert errors.splitlines()[-1].endswith("its process was killed by SIGKILL")
+
+
 def test_a_hanging_reward_does_not_hold_up_the_end(learner, make_work, tmp_path):
     path, called = tmp_path / "slow.py", tmp_path / "called"
     path.write_text(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.checkpoints.groups import pack_groups, unpack_groups
-from learner.ledger.snapshot import ScoredGroup
+from learner.checkpoints.groups import check_groups, pack_groups, unpack_groups
+from learner.ledger.snapshot import ScoredGroup, Snapshot
 from protocol.errors import CheckpointError
 from protocol.messages import Rollout, Score
 
@@ -67,6 +67,27 @@ def test_what_contradicts_itself_is_refused(scored_group, change, message):
     change(tree["groups"][0])
     with pytest.raises(CheckpointError, match=message):
         unpack_groups(msgpack.packb(tree))
+
+
+@pytest.mark.parametrize("ids", [(4, 4), (9, 4)])
+def test_groups_that_are_doubled_or_out_of_order_are_refused(scored_group, ids):
+    with pytest.raises(CheckpointError, match=rf"group {ids[1]} comes after group {ids[0]}"):
+        unpack_groups(pack_groups(tuple(map(scored_group, ids))))
+
+
+def test_groups_that_fit_their_checkpoint_and_the_run_are_taken(scored_group):
+    check_groups((scored_group(3), scored_group(6)), Snapshot(watermark=3, done=(4, 5)), 2)
+
+
+def test_a_group_of_another_size_than_the_runs_is_refused(scored_group):
+    with pytest.raises(CheckpointError, match="group 4 has 2 rollouts, wanted 8"):
+        check_groups((scored_group(4),), Snapshot(), 8)
+
+
+@pytest.mark.parametrize("snapshot", [Snapshot(watermark=5), Snapshot(watermark=3, done=(4, 6))])
+def test_a_group_that_is_done_is_refused(scored_group, snapshot):
+    with pytest.raises(CheckpointError, match="group 4 is one that is done already"):
+        check_groups((scored_group(4),), snapshot, 2)
 
 
 @given(st.binary(max_size=200))

@@ -1,5 +1,8 @@
 """The manifest: what it finds wrong with a checkpoint's files."""
 
+import json
+import os
+
 import pytest
 
 from learner.checkpoints.manifest import MANIFEST, FileRecord, Manifest, read_manifest
@@ -50,6 +53,35 @@ def test_a_file_that_is_not_listed_is_not_taken_on_trust(folder):
 def test_what_is_no_manifest_is_said_to_be_none(folder, text):
     (folder / MANIFEST).write_text(text, encoding="latin-1")
     with pytest.raises(CheckpointError, match=r"manifest\.json cannot be read"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/etc/passwd", "../a", "a/", "a\0", "b/../a"])
+def test_a_name_that_leads_elsewhere_is_refused(folder, name):
+    record = {"num_bytes": 5, "digest": digest_of(b"12345")}
+    (folder / MANIFEST).write_text(json.dumps({"files": {name: record}}))
+    with pytest.raises(CheckpointError, match=r"manifest\.json cannot be read: .* no plain file"):
+        read_manifest(folder)
+
+
+def test_a_manifest_that_is_deep_is_refused(folder):
+    (folder / MANIFEST).write_text('{"files":' * 100_000)
+    with pytest.raises(CheckpointError, match=r"manifest\.json cannot be read"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["a", MANIFEST])
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_only_regular_files_are_opened(folder, name, kind):
+    path = folder / name
+    path.rename(folder / "elsewhere")
+    if kind == "link":
+        path.symlink_to(folder / "elsewhere")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)  # to open it would wait for a writer for ever
+    with pytest.raises(CheckpointError, match=rf"{name} is no regular file"):
         read_manifest(folder)
 
 

@@ -1,15 +1,19 @@
 """From a checkpoint back to a run: the same bits, the newest whole one, or a clear refusal."""
 
+import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from learner.checkpoints.groups import pack_groups
+from learner.checkpoints.manifest import MANIFEST
 from learner.checkpoints.position import Position
 from learner.checkpoints.restore import restore_checkpoint
 from learner.ledger.snapshot import Snapshot
 from protocol.errors import CheckpointError, ConfigError
+from protocol.weights import digest_of
 
 SNAPSHOT = Snapshot(
     watermark=3, done=(5, 9), attempts=((4, 2),), counts={"trained": 5}, batch_groups=2
@@ -41,10 +45,11 @@ def test_a_restored_run_goes_on_with_the_same_bits(train, save, bits, tmp_path, 
     assert weights[0] == weights[1]
 
 
-def test_scored_groups_come_back(table, save, tmp_path, scored_group):
+def test_scored_groups_come_back(table, save, tmp_path, scored_group, make_config):
     groups = (scored_group(4), scored_group(9))
-    save(tmp_path, table.make(), table.config, snapshot=Snapshot(watermark=4, scored=groups))
-    restored = restore_checkpoint(tmp_path, table.make().parameters, table.config)
+    config = make_config(generation={"group_size": 2})
+    save(tmp_path, table.make(), config, snapshot=Snapshot(watermark=4, scored=groups))
+    restored = restore_checkpoint(tmp_path, table.make().parameters, config)
     assert restored is not None
     assert pack_groups(restored.position.snapshot.scored) == pack_groups(groups)
     assert restored.position.snapshot.watermark == 4
@@ -99,6 +104,70 @@ def test_whatever_file_is_damaged_the_one_before_is_taken_and_the_log_says_so(
         assert f"{path} is damaged: " in message
         assert name in message or name == "manifest.json"
         assert message.endswith(f"using {tmp_path / 'step_000002'} instead")
+
+
+def rewrite(path, name, content):
+    """A file of a checkpoint, its size and its digest."""
+    (path / name).write_bytes(content)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"][name] = {"num_bytes": len(content), "digest": digest_of(content)}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def state_with(path, **changes):
+    return json.dumps({**json.loads((path / "trainer.json").read_text()), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("trainer.json", lambda _: b"[1]", "bad form"),
+        ("trainer.json", lambda _: b"[" * 100_000, "bad form"),
+        ("trainer.json", lambda path: state_with(path, step=float("inf")), "bad step"),
+        ("trainer.json", lambda path: state_with(path, step=2), "is of step 2, wanted 5"),
+        ("trainer.json", lambda path: state_with(path, policy_version=2**53 + 1), "policy_version"),
+        ("trainer.json", lambda path: state_with(path, ledger={"done": [2, 1]}), "bad ledger"),
+        ("groups.msgpack", lambda _: b"\xc0", "scored groups"),
+        ("groups.msgpack", lambda _: b"\x91" * 100_000, "no msgpack"),
+        ("trainer.safetensors", lambda _: b"", "trainer.safetensors cannot be read"),
+        ("trainer.safetensors", lambda _: b"\xff" * 64, "trainer.safetensors cannot be read"),
+        (
+            "trainer.safetensors",
+            lambda _: (2).to_bytes(8, "little") + b"[]",
+            "trainer.safetensors cannot be read",
+        ),
+    ],
+)
+def test_contents_that_make_no_sense_are_damage_whatever_their_digest(
+    table, save, tmp_path, caplog, name, content, why
+):
+    save(tmp_path, table.make(2.0), table.config, step=2)
+    path = save(tmp_path, table.make(5.0), table.config, step=5)
+    rewrite(path, name, content(path))
+    assert table.value_in(tmp_path) == (2, 2.0)
+    [message] = [record.getMessage() for record in caplog.records]
+    assert f"{path} is damaged: " in message
+    assert why in message
+
+
+def test_scored_groups_that_contradict_the_rest_are_damage(
+    table, save, tmp_path, scored_group, make_config
+):
+    config = make_config(generation={"group_size": 2})
+    groups = (scored_group(4),)
+    for step, snapshot in enumerate(
+        [
+            Snapshot(watermark=5, scored=groups),
+            Snapshot(watermark=3, done=(4,), scored=groups),
+            Snapshot(scored=groups * 2),
+            Snapshot(scored=(replace(groups[0], rollouts=groups[0].rollouts[:1]),)),
+        ]
+    ):
+        save(tmp_path, table.make(), config, step=step, snapshot=snapshot)
+        with pytest.raises(CheckpointError, match=r"is damaged: .*group 4"):
+            restore_checkpoint(tmp_path, table.make().parameters, config, step)
+    with pytest.raises(CheckpointError, match="none of the "):
+        restore_checkpoint(tmp_path, table.make().parameters, config)
 
 
 def names(folder):

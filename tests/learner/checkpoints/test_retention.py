@@ -62,6 +62,16 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path):
     assert step_of(tmp_path / "step_notes") == -1
 
 
+def test_a_checkpoint_that_was_moved_behind_a_link_is_pruned_as_a_link(tmp_path):
+    (tmp_path / "other").mkdir()
+    make_folders(tmp_path / "other", 1)
+    make_folders(tmp_path, 2)
+    (tmp_path / "step_000001").symlink_to(tmp_path / "other" / "step_000001")
+    prune_checkpoints(tmp_path / "step_000002", 1)
+    assert names(tmp_path) == ["other", "step_000002"]
+    assert names(tmp_path / "other") == ["step_000001"]
+
+
 def test_a_deletion_that_is_cut_short_leaves_no_damaged_checkpoint(tmp_path, monkeypatch):
     make_folders(tmp_path, 1)
 

@@ -13,6 +13,7 @@ import pytest
 
 from learner.algorithm import make_algorithm
 from learner.checkpoints.position import Position
+from learner.checkpoints.restore import restore_checkpoint
 from learner.checkpoints.writer import CheckpointWriter
 from learner.data import PromptStream, read_prompts, tokenize_prompts
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
@@ -70,8 +71,9 @@ class MadeRun:
 class Maker:
     """Trains as the loop does, on completions that chance wrote."""
 
-    def __init__(self, config, folder: RunFolder) -> None:
-        self.config, self.folder = config, folder
+    def __init__(self, config, folder: RunFolder, run_epoch: int = 1) -> None:
+        self.config, self.folder, self.run_epoch = config, folder, run_epoch
+        self.folder.keep_config(config, run_epoch)
         self.policy = load_policy(config)
         self.trainer = Trainer(self.policy, make_algorithm(config.algorithm), config)
         rows = asyncio.run(read_prompts(config.data, config.run.seed)).train
@@ -104,6 +106,7 @@ class Maker:
             clock=StepClock(0.0),
             now=1.0,
             counts={},
+            run_epoch=self.run_epoch,
             digests=digests,
         )
         self.folder.append_metrics(row)
@@ -125,7 +128,8 @@ class Maker:
         tokens = [*self.policy.tokenizer.encode(text), END]
         is_masked = group == 1 and sample == 2
         key: Any = {"run_epoch": 1, "group_id": group, "attempt": 1, "sample": sample}
-        reward = None if is_masked else float(is_right)
+        named = None if is_masked else float(is_right)
+        reward = None if named is None else named * self.config.rewards[0].weight
         return ScoredSample(
             prompt_id=prompt.row.prompt_id,
             prompt=prompt.row.prompt,
@@ -143,7 +147,7 @@ class Maker:
             score=Score(
                 **key,
                 reward=reward,
-                rewards=(NamedReward(name="exact_match", reward=reward, facts={"seen": 1}),),
+                rewards=(NamedReward(name="exact_match", reward=named, facts={"seen": 1}),),
                 status="reward_timeout" if is_masked else "ok",
             ),
         )
@@ -156,18 +160,21 @@ class Maker:
         ]
 
 
+SECTIONS: dict[str, Any] = {
+    "run": {"max_steps": STEPS},
+    "learner": {"groups_per_step": GROUPS, "optimizer": {"learning_rate": 1e-3}},
+    "generation": {"group_size": GROUP_SIZE},
+    "data": {"train": ["arithmetic:add2?count=32"]},
+    "checkpoints": {"interval": 2},
+    "reward_worker": {"processes": 1},
+}
+
+
 @pytest.fixture(scope="session")
 def recorded_run(make_config, tmp_path_factory):
     """Four steps, checkpoints after the second and the fourth, the fourth step skipped."""
     path = tmp_path_factory.mktemp("replay") / "run"
-    config = make_config(
-        run={"max_steps": STEPS},
-        learner={"groups_per_step": GROUPS, "optimizer": {"learning_rate": 1e-3}},
-        generation={"group_size": GROUP_SIZE},
-        data={"train": ["arithmetic:add2?count=32"]},
-        checkpoints={"interval": 2},
-        reward_worker={"processes": 1},
-    )
+    config = make_config(**SECTIONS)
     folder = RunFolder(path)
     folder.create(config, resume=False)
     maker, version = Maker(config, folder), 0
@@ -183,3 +190,35 @@ def run(recorded_run, tmp_path):
     """A copy of it."""
     shutil.copytree(recorded_run, tmp_path / "run")
     return MadeRun(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def recorded_resumed_run(make_config, tmp_path_factory):
+    """Resumed after the second step with another optimizer, algorithm, reward and max_steps."""
+    folder = RunFolder(tmp_path_factory.mktemp("replay") / "resumed")
+    config = make_config(**SECTIONS)
+    folder.create(config, resume=False)
+    maker = Maker(config, folder)
+    version = sum(maker.train(step, step - 1) for step in (1, 2))
+    optimizer = {"learning_rate": 3e-3, "schedule": "linear", "betas": (0.8, 0.99)}
+    changed = {
+        "run": {"max_steps": 2 * STEPS},
+        "learner": {**SECTIONS["learner"], "optimizer": optimizer, "grad_checkpoint": True},
+        "algorithm": {"name": "rloo"},
+        "rewards": [{"name": "exact_match", "weight": 0.5}],
+    }
+    config = make_config(**{**SECTIONS, **changed})
+    folder.create(config, resume=True)
+    maker = Maker(config, folder, run_epoch=2)
+    assert restore_checkpoint(folder.checkpoints, maker.trainer.parameters, config) is not None
+    for step in (3, 4):
+        version += maker.train(step, version)
+    folder.release()
+    return folder.path
+
+
+@pytest.fixture
+def resumed_run(recorded_resumed_run, tmp_path):
+    """A copy of it."""
+    shutil.copytree(recorded_resumed_run, tmp_path / "resumed")
+    return MadeRun(tmp_path / "resumed")

@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS
 from learner.replay.command import replay
+from learner.replay.verdict import LEGEND
 from protocol.errors import ConfigError, DataError
 
 
@@ -217,6 +219,85 @@ def test_an_edited_figure_is_found(run, replayed, key):
 
 
 @pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("reward/mean", 0.9),
+        ("reward/std", 0.9),
+        ("reward/exact_match/mean", 0.9),
+        ("reward/exact_match/seen/mean", 2),
+        ("reward/other/mean", 1.0),
+        ("staleness/max", 1),
+        ("completion_tokens/mean", 9.0),
+        ("completion/truncated_fraction", 0.5),
+        ("groups/zero_advantage_fraction", 0.0),
+    ],
+)
+def test_an_edited_figure_of_the_rollouts_is_found_alone(run, replayed, key, found):
+    run.edit_step(1, **{key: found})
+    code, lines = replayed(run, "--step", "1", "--no-rewards")
+    assert code == 1
+    assert "batch DIFFER (1), figures ok" in lines[2]
+    assert lines[3].startswith(f"  metrics.jsonl: {key}: found {found}, wanted ")
+    assert lines[4:] == [f"1 of 1 steps differ: 1: {run.path}"]
+
+
+def test_what_found_and_wanted_mean_is_said_once(run, replayed):
+    assert LEGEND not in replayed(run, "--no-rewards")[1]
+    run.edit_step(1, **{"reward/mean": 9})
+    run.edit_step(2, **{"reward/mean": 9})
+    _, lines = replayed(run, "--no-rewards")
+    assert [index for index, line in enumerate(lines) if line == LEGEND] == [1]
+
+
+def test_each_step_is_computed_with_the_config_of_its_run_epoch(resumed_run, replayed):
+    code, lines = replayed(resumed_run)
+    assert code == 0, lines
+    assert "  with the config of run epoch 2" in lines
+    shutil.rmtree(resumed_run.path / "checkpoints")  # it is what the replay computed that goes on
+    assert replayed(resumed_run)[0] == 0
+
+
+def test_one_step_after_a_changed_config_begins_with_a_checkpoint_before_the_change(
+    resumed_run, replayed
+):
+    code, lines = replayed(resumed_run, "--step", "3")
+    assert (code, lines[0]) == (
+        0,
+        "replaying steps 3 to 3, beginning with the checkpoint of step 2",
+    )
+    assert replayed(resumed_run, "--step", "2")[0] == 0
+
+
+def test_a_changed_config_that_was_not_kept_is_told_as_a_likely_cause(resumed_run, replayed):
+    shutil.rmtree(resumed_run.path / "configs")
+    for step in (1, 2, 3, 4):
+        resumed_run.edit_step(step, run_epoch=None)
+    code, lines = replayed(resumed_run, "--no-rewards")
+    assert code == 1
+    assert "step 1: " in lines[2]
+    assert "DIFFER" in lines[2]
+    assert lines[-1].endswith(
+        "or where the run was resumed with other settings and kept no configs/"
+    )
+
+
+def test_a_config_that_the_state_does_not_fit_costs_its_steps(resumed_run, replayed):
+    path = resumed_run.path / "configs" / "run_epoch_000002.yaml"
+    tree = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**tree, "algorithm": {"name": "ppo"}}))
+    code, lines = replayed(resumed_run, "--no-rewards")
+    assert code == 1
+    told = (
+        '  run epoch 2: algorithm.name: found "ppo", wanted "one that goes on from '
+        'grpo: both or neither with a critic"'
+    )
+    assert told in lines
+    assert "step 3: config DIFFER (1)" in lines
+    assert lines[-1].startswith("1 of 3 steps differ: 3: ")
+    assert "steps 4 to 4 cannot be computed: there is no whole checkpoint between" in lines
+
+
+@pytest.mark.parametrize(
     ("content", "told"),
     [
         ("no json\n", "line 1: row: found"),
@@ -289,7 +370,7 @@ def test_bad_input_says_what_there_is(run, tmp_path):
 
 
 def test_rewards_that_cannot_be_had_are_told_with_the_way_out(run):
-    config = run.path / "config.yaml"
+    config = run.path / "configs" / "run_epoch_000001.yaml"
     config.write_text(config.read_text().replace("name: exact_match", "name: gone"))
     with pytest.raises(ConfigError, match=r"unknown reward 'gone'.*--no-rewards"):
         replay([str(run.path)])

@@ -25,6 +25,28 @@ def test_rows_are_read_by_their_steps(folder, make_config):
         recorded.refuse_missing(5)
 
 
+def test_a_step_has_the_config_of_its_run_epoch(folder, make_config):
+    second = make_config(run={"max_steps": 7})
+    (folder / "configs").mkdir()
+    (folder / "configs" / "run_epoch_000002.yaml").write_text(dump_config(second))
+    rows = ['{"step": 1}', '{"step": 2, "run_epoch": 2}', '{"step": 4, "run_epoch": 3}']
+    (folder / "metrics.jsonl").write_text("".join(f"{row}\n" for row in rows))
+    recorded = read_recorded(folder)
+    newest = make_config()
+    assert [recorded.config_of(step) for step in range(1, 6)] == [
+        *(newest, second, second),  # step 3 has no row
+        *(newest, newest),  # no config of run epoch 3 was kept
+    ]
+    assert [recorded.run_epoch_of(step) for step in (1, 3, 5)] == [None, 2, 3]
+
+
+@pytest.mark.parametrize("epoch", ['"1"', "0", "null", "true"])
+def test_a_run_epoch_that_is_none_is_refused_with_its_line(folder, epoch):
+    (folder / "metrics.jsonl").write_text(f'{{"step": 1, "run_epoch": {epoch}}}\n')
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl:1 has run_epoch"):
+        read_recorded(folder)
+
+
 def test_a_row_that_is_being_written_is_not_there_yet(folder):
     (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2, "lo')
     assert read_recorded(folder).last == 1

@@ -7,15 +7,12 @@ from learner.data import TokenizedPrompt
 from learner.replay.rebuild import Rebuilt
 from learner.replay.rescorer import Rescorer
 from learner.sources import Row
-from protocol.config_file import dump_config
 from protocol.errors import ConfigError, TrainerError
 
 
 @pytest.fixture
-def config_file(tmp_path, make_config):
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(make_config(reward_worker={"processes": 1})))
-    return path
+def config(make_config):
+    return make_config(reward_worker={"processes": 1})
 
 
 @pytest.fixture
@@ -36,8 +33,8 @@ def answers(rescorer, batch):
     return rescorer.answers(len(batch.samples))
 
 
-def test_batch_after_batch_is_answered_in_its_order(config_file, batch):
-    with Rescorer(config_file) as rescorer:
+def test_batch_after_batch_is_answered_in_its_order(config, batch):
+    with Rescorer(config) as rescorer:
         for _ in range(2):
             found = answers(rescorer, batch)
             assert [answer["reward"] for answer in found] == [1.0, 0.0, 0.0] * 10
@@ -48,22 +45,22 @@ def test_batch_after_batch_is_answered_in_its_order(config_file, batch):
     assert psutil.wait_procs(started, timeout=5)[1] == []
 
 
-def test_a_config_that_cannot_be_used_is_refused_in_the_processes_own_words(config_file, batch):
-    config_file.write_text(config_file.read_text().replace("exact_match", "gone"))
-    with Rescorer(config_file) as rescorer, pytest.raises(ConfigError, match="unknown reward"):
+def test_a_config_that_cannot_be_used_is_refused_in_the_processes_own_words(make_config, batch):
+    config = make_config(rewards=[{"name": "gone"}])
+    with Rescorer(config) as rescorer, pytest.raises(ConfigError, match="unknown reward"):
         answers(rescorer, batch)
 
 
-def test_a_process_that_dies_is_an_error_and_no_silence(config_file, batch):
-    with Rescorer(config_file) as rescorer:
+def test_a_process_that_dies_is_an_error_and_no_silence(config, batch):
+    with Rescorer(config) as rescorer:
         (process,) = psutil.Process().children()
         process.kill()
         with pytest.raises(TrainerError, match="scoring again was killed by SIGKILL"):
             answers(rescorer, batch)
 
 
-def test_an_end_in_the_middle_of_a_batch_leaves_nothing_behind(config_file, batch):
-    with Rescorer(config_file) as rescorer:
+def test_an_end_in_the_middle_of_a_batch_leaves_nothing_behind(config, batch):
+    with Rescorer(config) as rescorer:
         rescorer.ask(batch)
         rescorer.answers(1)
         started = psutil.Process().children(recursive=True)

@@ -25,12 +25,18 @@ def test_differences_are_told_one_by_one_up_to_a_number():
     verdict.remarks.append("a remark")
     lines = verdict.lines()
     assert lines[0] == "step 3: rollouts DIFFER (1), rewards DIFFER (12)"
-    assert lines[1] == "  group 1 sample 0: reward: found 0.5, wanted null"
-    assert lines[MAX_SHOWN + 1] == (
-        f'  group 2 sample 0: completion: found "{"x" * 79}..., wanted "é"'
-    )
+    assert lines[2] == "  group 1 sample 0: reward: found 0.5, wanted null"
+    assert lines[1] == (f'  group 2 sample 0: completion: found "{"x" * 79}..., wanted "é"')
     assert lines[-2:] == ["  and 2 more of rewards", "  a remark"]
     assert not verdict.agrees
+
+
+def test_what_leads_to_another_difference_is_told_before_it():
+    verdict = Verdict(3)
+    for part in ("figures", "batch", "advantages", "rewards"):
+        verdict.add(part, "there", part, 1, 2)
+    told = [line.split(": ")[1] for line in verdict.lines()[1:]]
+    assert told == ["rewards", "advantages", "batch", "figures"]
 
 
 @pytest.mark.parametrize(
