@@ -30,7 +30,7 @@ class AwakeClock:
         self._clock = clock
         self._work = work
         self._looked_at = clock()
-        self._worked = work()
+        self._worked: float | None = None  # of the thread that looks, which may be another
         self._left_out = 0.0
         self._woke_at = -GRACE_SECONDS
         self._now = self._looked_at
@@ -44,7 +44,8 @@ class AwakeClock:
         now = self._clock()
         worked = self._work()
         gap, self._looked_at = now - self._looked_at, now
-        idle, self._worked = gap - (worked - self._worked), worked
+        idle = gap - (worked - (worked if self._worked is None else self._worked))
+        self._worked = worked
         if idle > LONGEST_TURN_SECONDS:
             self._left_out += gap
             log.warning("this process stood still for %.0f s, which counts for nobody", gap)

@@ -74,8 +74,8 @@ def test_a_sigterm_while_it_starts_leaves_no_file(actor, tmp_path: Path):
     while not list(tmp_path.iterdir()):
         assert time.monotonic() < deadline, "it made no folder"
         time.sleep(0.01)
-    actor.terminate()  # most likely in the midst of importing mlx
-    assert actor.wait(WAIT_SECONDS) == 0
+    actor.terminate()  # most likely in the midst of importing mlx, which may take longer than 3 s
+    assert actor.wait(WAIT_SECONDS) in (0, 128 + signal.SIGTERM)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -61,6 +61,7 @@ def test_it_never_goes_back():
 def test_a_turn_of_hard_work_is_no_gap():
     seconds, worked = Seconds(), [0.0]
     clock = AwakeClock(seconds, lambda: worked[0])
+    clock.look()
     seconds.now += 17.0
     worked[0] += 12.5
     assert clock.look() == 117.0
@@ -69,3 +70,12 @@ def test_a_turn_of_hard_work_is_no_gap():
     worked[0] += 11.0
     assert clock.look() == 117.0
     assert clock.has_just_woken
+
+
+def test_the_work_of_the_thread_that_made_it_is_not_that_of_the_one_that_looks():
+    worked = iter([3.0, 3.5])
+    clock = AwakeClock(Seconds(), lambda: next(worked))  # the maker's 400 s are never asked for
+    clock.look()
+    assert not clock.has_just_woken
+    clock.look()
+    assert not clock.has_just_woken
