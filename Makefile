@@ -17,7 +17,7 @@ help:
 	@echo 'make quickstart  a whole training run, every role a process (configs/quickstart.yaml)'
 	@echo 'make test        run the tests'
 	@echo 'make check       ruff, pyright, import rules'
-	@echo 'make soak        the long forms of what the tests run short (about 15 minutes)'
+	@echo 'make soak        the long forms of what the tests run short (about 25 minutes)'
 	@echo 'make mutants     mutation testing of the ledger (about 6 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
