@@ -124,7 +124,7 @@ def _refuse_other_prompts(restored: Restored, facts: Mapping[str, str]) -> None:
 
 
 def _refuse_other_machine(restored: Restored) -> None:
-    before, now = json.loads(restored.facts["fingerprint"]), fingerprint()
+    before, now = json.loads(restored.facts.get("fingerprint", "{}")), fingerprint()
     differ = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
