@@ -119,6 +119,16 @@ class GenerationSection(Section):
     """Also divides the learner's logits, so that both sides know the same policy."""
     max_sequences: int = Field(default=64, gt=0, le=10_000)
     """Completions that one actor decodes at once."""
+    max_kv_bytes: int = Field(default=0, ge=0)
+    """Bound on the KV cache of an actor's completions, in bytes; 0 leaves it to max_sequences."""
+    prefill_step_tokens: int = Field(default=512, gt=0)
+    """Prompt tokens that are computed between two decode steps, so that none waits for long."""
+    stop: tuple[str, ...] = Field(default=(), max_length=16)
+    """Texts that end a completion; they belong to it."""
+    in_flight_weight_updates: bool = True
+    """Actors take new weights between two decode steps; else between completions only."""
+    recompute_kv_cache_after_weight_updates: bool = False
+    """After such a switch, compute the KV cache of what is being decoded anew."""
     recycle_tokens: int = Field(default=200_000, gt=0)
     """An actor's engine is built anew after this many tokens (Metal's buffer limit)."""
 
@@ -181,10 +191,12 @@ class LoraSection(Section):
 class PublishSection(Section):
     """How new weights reach the actors."""
 
-    kind: Literal["auto", "full", "lora"] = "auto"
-    """auto: lora for lora tuning, else full."""
+    kind: Literal["auto", "full", "lora", "delta"] = "auto"
+    """auto: lora for lora tuning, else delta: only what changed, without loss (or full)."""
     retained: int = Field(default=2, gt=0)
-    """Versions kept for actors that are fetching them."""
+    """Versions kept whole for actors that are fetching them."""
+    share_files: bool = True
+    """Actors on the learner's host read whole versions from a file instead of receiving them."""
 
 
 class LearnerSection(Section):
@@ -206,6 +218,8 @@ class LearnerSection(Section):
     """Without a score for this long, a sample goes to another reward worker."""
     max_refill_groups: int = Field(default=0, ge=0)
     """Groups of equal rewards that one step may replace by fresh prompts (dynamic sampling)."""
+    colocated_actor: bool = False
+    """Generate inside the learner's process too, on the same weights, in turns with training."""
     filter_zero_advantages: bool = True
     """Leave completions without advantage out of compute where they have no gradient."""
     microbatch_tokens: int = Field(default=8192, gt=0)

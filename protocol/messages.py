@@ -17,7 +17,6 @@ from protocol.fields import (
     MAX_TOKENS,
     Count,
     Digest,
-    Facts,
     FinishReason,
     Logprobs,
     Name,
@@ -25,8 +24,17 @@ from protocol.fields import (
     Text,
     TokenIds,
 )
+from protocol.message_parts import (
+    Lease,
+    LeaseProgress,
+    NamedReward,
+    RolloutAck,
+    SampleAck,
+    ScoreTask,
+    TensorSpec,
+)
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised with every change that an older peer would misread."""
 
 
@@ -68,6 +76,8 @@ class Welcome(Message):
     """The learner's host, so that a peer on the same one can share files with it."""
     run_dir: Text
     """Absolute path of the run folder on the learner's host."""
+    weights_dir: str = Field(default="", max_length=4000)
+    """Folder on the learner's host with whole versions as files; empty where it shares none."""
     heartbeat_seconds: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Seconds between heartbeats."""
 
@@ -85,16 +95,6 @@ class Goodbye(Message):
     code = 4
     reason: Text
     peer: str = Field(default="", max_length=200)
-
-
-class LeaseProgress(BaseModel):
-    """One lease in an actor's heartbeat."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    group_id: Count
-    attempt: Count
-    tokens: Count
-    """Sampled for this lease so far; the deadline is renewed when it has grown."""
 
 
 class Heartbeat(Message):
@@ -119,24 +119,6 @@ class HeartbeatAck(Message):
     code = 6
     run_epoch: Count
     policy_version: Count
-
-
-class Lease(BaseModel):
-    """One group to generate: a prompt and how to sample its completions."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
-    group_id: Count
-    attempt: Count
-    purpose: Literal["train", "evaluation"]
-    prompt_ids: TokenIds
-    num_samples: int = Field(gt=0, le=MAX_GROUP_SIZE)
-    seed: Count
-    """Sampling keys come from (seed, sample, position)."""
-    temperature: float = Field(ge=0.0, le=100.0)
-    """0 is greedy."""
-    max_completion_tokens: int = Field(gt=0, le=MAX_TOKENS)
-    policy_version: Count
-    """Evaluation: exactly this version. Training: this version or a newer one."""
 
 
 class HelloWanted(Message):
@@ -215,43 +197,11 @@ class Rollout(Message):
         return self
 
 
-class SampleAck(BaseModel):
-    """One rollout or score that need not come again."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    group_id: Count
-    attempt: Count
-    sample: Count
-
-
-class RolloutAck(SampleAck):
-    """One rollout, and whether it was of use."""
-
-    accepted: bool
-    reason: str = Field(default="", max_length=200)
-
-
 class RolloutAcks(Message):
     """Learner -> actor: taken (or of no use any more); the actor forgets them."""
 
     code = 21
     acks: tuple[RolloutAck, ...] = Field(max_length=10_000, fail_fast=True)
-
-
-class ScoreTask(BaseModel):
-    """One completion to score."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    group_id: Count
-    attempt: Count
-    sample: Count
-    prompt: Text
-    """JSON: a string or a list of chat messages, as in the data row."""
-    completion: Text
-    completion_tokens: Count
-    finish_reason: FinishReason
-    columns: Text
-    """JSON object: the data row's other columns."""
 
 
 class ScoreWork(Message):
@@ -260,19 +210,6 @@ class ScoreWork(Message):
     code = 22
     run_epoch: Count
     tasks: tuple[ScoreTask, ...] = Field(max_length=10_000, fail_fast=True)
-
-
-class NamedReward(BaseModel):
-    """What one reward function said of one completion."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    name: Name
-    reward: float | None = Field(default=None, allow_inf_nan=False)
-    """None: does not apply, or failed (then `status` is not ok)."""
-    status: Name = "ok"
-    seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    facts: Facts = {}
-    """What else it said of this completion: numbers and short texts by name."""
 
 
 class Score(Message):
@@ -307,38 +244,39 @@ class ScoreAcks(Message):
 # --- weights: a version on request, in chunks --------------------------------------------------
 
 
-class TensorSpec(BaseModel):
-    """One tensor in a version's byte string."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-    name: Name
-    dtype: Literal["bfloat16", "float16", "float32", "uint32", "uint8", "int32"]
-    shape: tuple[Count, ...] = Field(max_length=8, fail_fast=True)
-    num_bytes: Count
-
-
 class ManifestRequest(Message):
     """Actor -> learner: what is the newest version made of?"""
 
     code = 40
     peer: Name
     held_version: int = Field(ge=-1)
+    held_digest: str = Field(default="", max_length=128)
+    """`Manifest.weights_digest` of the version whose bytes it has; empty: send no delta."""
 
 
 class Manifest(Message):
-    """Learner -> actor: the tensors of a version, in the order of its bytes."""
+    """Learner -> actor: how to get a version: its tensors, and the payload that is to be fetched.
+
+    A version's bytes are its tensors one after the other. The payload is these bytes (full, lora),
+    or what protocol/delta.py makes of them and those of an older version (delta).
+    """
 
     code = 41
     run_epoch: Count
     policy_version: Count
-    kind: Literal["full", "lora"]
+    kind: Literal["full", "lora", "delta"]
     digest: Digest
-    """xxh3-128 of all bytes, hexadecimal."""
+    """xxh3-128 of the payload, hexadecimal."""
+    weights_digest: Digest = ""
+    """xxh3-128 of the version's bytes: names the version, whichever way it comes."""
+    from_digest: str = Field(default="", max_length=128)
+    """delta: the `weights_digest` of the version that it is to be applied to."""
     base_digest: Digest
     """Of what is not trained, as the learner loaded it: adapters fit one base only."""
     tensors: tuple[TensorSpec, ...] = Field(max_length=MAX_ITEMS, fail_fast=True)
     chunk_bytes: int = Field(gt=0)
     total_bytes: Count
+    """Of the payload."""
 
 
 class ChunkRequest(Message):
