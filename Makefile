@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup sandbox-tools quickstart test check soak mutants mac-wheels mac-check clean
+.PHONY: help setup sandbox-tools quickstart test check soak mutants bench mac-wheels mac-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,7 @@ help:
 	@echo 'make check       ruff, pyright, import rules'
 	@echo 'make soak        the long forms of what the tests run short (about 25 minutes)'
 	@echo 'make mutants     mutation testing of the ledger (about 6 minutes)'
+	@echo 'make bench       every row of the table against its rival, into bench/results.json (hours)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
@@ -81,6 +82,10 @@ mutants: $(STAMP)
 	rm -rf mutants && mkdir mutants && echo '*' >mutants/.gitignore
 	LEDGER_EVENTS=600 $(BIN)/mutmut run
 	$(BIN)/python bench/mutants.py --at-least 0.9
+
+# On a quiet machine. ONLY=engine,weights/chunks_vs_tcp and ROUNDS=1 make it shorter.
+bench: $(STAMP)
+	$(BIN)/python -m bench.table --only '$(ONLY)' --rounds $(or $(ROUNDS),5)
 
 mac-wheels: $(STAMP)
 	$(BIN)/python bench/mac_wheels.py

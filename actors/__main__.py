@@ -15,6 +15,7 @@ from protocol.process import (
     EXIT_DONE,
     STOP_SECONDS,
     end_within,
+    exit_now,
     private_tmpdir,
     run_main,
     this_host,
@@ -67,8 +68,11 @@ def _work(address: str) -> int:
 
 
 def _end_early(_number: int, _frame: object) -> NoReturn:
-    """Before there is a learner to say goodbye to."""
-    raise SystemExit(EXIT_DONE)
+    """Before there is a learner to say goodbye to.
+
+    Nothing is raised: an exception in the midst of importing mlx comes out as another one.
+    """
+    exit_now(EXIT_DONE)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,48 @@
-"""Fetching a policy version in chunks, by credit. A state machine: no socket, no mlx."""
+"""Getting the newest version: as a file, as a delta, or whole, in chunks. No socket, thread or mlx.
+
+A manifest says how to get a version. Where a file of this host has it, nothing is fetched; else
+its payload comes in chunks. A payload that is a delta is applied to the bytes of an older version,
+and the learner may lead from there to the newest one delta by delta. Whatever does not match its
+digest is counted, and the version is asked for whole.
+"""
 
 import logging
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from actors.assembly import CREDIT, Assembly
+from actors.weights_source import WeightsSource
+from protocol.delta import apply_delta
 from protocol.errors import WeightsError
-from protocol.messages import Chunk, ChunkRequest, Manifest, ManifestRequest, Message, WeightsGone
+from protocol.messages import Chunk, Manifest, ManifestRequest, Message, WeightsGone
 from protocol.weights import digest_of
 from protocol.wire import Buffer
 
 log = logging.getLogger("actors.fetch")
 
-CREDIT = 8
-"""Chunks asked for and not yet here."""
 RETRY_SECONDS = 3.0
+POLL_SECONDS = 0.05
+"""Between two looks for what another actor of this host fetches."""
+PATIENCE_SECONDS = 60.0
+"""That other actor may be stopped: after so long, this one fetches for itself."""
 MAX_VERSION_BYTES = 2**40
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(NamedTuple):
     """All bytes of a version, their digest verified."""
 
     manifest: Manifest
-    data: bytearray
+    data: Buffer
 
 
-@dataclass
-class _Assembly:
-    manifest: Manifest
-    data: bytearray
-    missing: set[int]
-    next_index: int = 0
-    asked: set[int] = field(default_factory=set)
+class _Base(NamedTuple):
+    """The version whose bytes a delta may be applied to."""
+
+    policy_version: int
+    digest: str
+    data: Buffer
 
 
 class WeightsFetch:
@@ -41,117 +52,262 @@ class WeightsFetch:
         peer: this actor's name.
         send: hands a message to the weights channel.
         clock: monotonic seconds.
+        source: versions that lie on this host as files.
+        keep_base: keep the bytes of the newest version, so that the next one may come as a delta.
     """
 
     def __init__(
-        self, peer: str, send: Callable[[Message], None], clock: Callable[[], float]
+        self,
+        peer: str,
+        send: Callable[[Message], None],
+        clock: Callable[[], float],
+        source: WeightsSource,
+        *,
+        keep_base: bool,
     ) -> None:
         self._peer = peer
         self._send = send
         self._clock = clock
-        self._assembly: _Assembly | None = None
+        self._source = source
+        self._keep_base = keep_base
+        self._run_epoch = -1
+        self._assembly: Assembly | None = None
+        self._awaited: tuple[Manifest, float] | None = None
+        """What another actor of this host fetches, and since when this one waits for it."""
+        self._to_share: tuple[str, Buffer] | None = None
+        self._base: _Base | None = None
+        self._takes_deltas = True
+        self._has_dropped = False
+        """Something was given up for a newer version since the last one was handed out."""
         self._heard_at = float("-inf")
         self._wanted = -1
-        self._held = -1
+        """The newest version known of."""
+        self._aim = -1
+        """Where a chain of deltas ends: `_wanted` of its begin, or it might never end."""
+        self._verified = -1
+        """The newest version that was handed out."""
         self.fetched: Fetched | None = None
-        """A verified version that waits to be applied; `take` hands it out."""
+        """A verified version that waits to be taken."""
         self.mismatches = 0
-        """Versions whose bytes did not match their digest."""
+        """Payloads and versions whose bytes did not match their digest."""
+        self.fetched_bytes = 0
+        """Of chunks that came in time."""
 
-    @property
-    def behind(self) -> bool:
-        """A newer version than the held one is known to exist."""
-        return self._wanted > self._held
-
-    @property
-    def _ready(self) -> int:
-        return self.fetched.manifest.policy_version if self.fetched else self._held
-
-    def want(self, version: int, held: int) -> None:
-        """Tell that `version` exists while `held` is what the model computes with."""
-        self._wanted = max(self._wanted, version)
-        self._held = held
-
-    def reset(self) -> None:
-        """Begin anew: the learner restarted, its version numbers mean other weights."""
-        self._assembly, self.fetched, self._wanted, self._held = None, None, -1, -1
-        self._heard_at = float("-inf")
-
-    def tick(self) -> None:
-        """Ask for the manifest where a version is wanted and nothing was heard for a while."""
-        if self._wanted <= self._ready or self._clock() - self._heard_at < RETRY_SECONDS:
+    def want(self, run_epoch: int, version: int) -> None:
+        """Tell that `version` exists."""
+        if run_epoch != self._run_epoch or version <= self._wanted:
             return
-        self._assembly = None
-        self._heard_at = self._clock()
-        self._send(ManifestRequest(peer=self._peer, held_version=self._held))
+        if not self._is_behind():
+            self._aim = version
+        self._wanted = version
+        self._drop_outdated()
+
+    def reset(self, run_epoch: int) -> None:
+        """Begin anew: the learner restarted, its version numbers mean other weights."""
+        self._stop()
+        self._run_epoch, self._base, self.fetched = run_epoch, None, None
+        self._wanted = self._aim = self._verified = -1
 
     def take(self) -> Fetched | None:
         """Hand out the fetched version, once."""
         fetched, self.fetched = self.fetched, None
         return fetched
 
+    def share(self) -> None:
+        """Write what was fetched for the other actors of this host, if there are any.
+
+        It takes long; call it when the version has been handed out.
+        """
+        if self._to_share is None:
+            return
+        (digest, data), self._to_share = self._to_share, None
+        mapped = self._source.store(digest, data)
+        if mapped is not None and self._base is not None and self._base.digest == digest:
+            self._base = self._base._replace(data=mapped)  # the file is cheaper to keep
+
+    def close(self) -> None:
+        """Give up what is under way, and what is shared with other actors."""
+        self._source.close()
+
+    def wait_seconds(self) -> float | None:
+        """Until `tick` has something to do; None: not before something is said."""
+        if self._awaited is not None:
+            return POLL_SECONDS
+        if not self._is_behind():
+            return None
+        return max(0.0, self._heard_at + RETRY_SECONDS - self._clock())
+
+    def tick(self) -> None:
+        """Ask for what a version is made of, or again for what does not come."""
+        if self._awaited is not None:
+            self._obtain(*self._awaited)
+        elif self._is_behind() and self._clock() - self._heard_at >= RETRY_SECONDS:
+            self._heard_at = self._clock()
+            if self._assembly is None:
+                self._ask_for_manifest()
+            else:
+                self._assembly.ask_again()
+                # One, or a learner that was stopped for long finds a thousand when it wakes.
+                self._ask_for_chunks(self._assembly, credit=1)
+
     def on_gone(self, gone: WeightsGone) -> None:
-        """Start over: the version is no longer kept."""
+        """Start over: what is being fetched is no longer kept."""
         if self._assembly and self._assembly.manifest.policy_version == gone.policy_version:
-            self._assembly, self._heard_at = None, float("-inf")
+            self._stop()
+            self._takes_deltas = False
 
     def on_manifest(self, manifest: Manifest) -> None:
-        """Begin to ask for the chunks of a version.
+        """Begin to get a version.
 
         Raises:
-            WeightsError: the manifest is not consistent.
+            WeightsError: the manifest is not consistent, or no delta of what is held.
         """
-        self._heard_at = self._clock()
-        if self._assembly or manifest.policy_version <= self._ready:
+        busy = self._assembly is not None or self._awaited is not None
+        if manifest.run_epoch != self._run_epoch or busy:
             return
-        total = sum(spec.num_bytes for spec in manifest.tensors)
-        if total != manifest.total_bytes or not 0 < total <= MAX_VERSION_BYTES:
-            raise WeightsError(f"manifest of {manifest.total_bytes} bytes for {total} of tensors")
-        num_chunks = -(-total // manifest.chunk_bytes)
-        self._assembly = _Assembly(manifest, bytearray(total), set(range(num_chunks)))
-        self._ask()
+        if manifest.policy_version <= self._verified:
+            if self._is_behind():  # a chain that leads nowhere
+                self._takes_deltas = False
+            return
+        self._heard_at = self._clock()
+        try:
+            _check(manifest, self._base)
+        except WeightsError:
+            self._takes_deltas = False
+            raise
+        self.want(manifest.run_epoch, manifest.policy_version)
+        if self._base is not None and self._base.digest == manifest.weights_digest:
+            self._arrived(manifest, self._base.data)
+        else:
+            self._obtain(manifest, self._clock())
 
     def on_chunk(self, chunk: Chunk, raw: Buffer) -> None:
         """Store a chunk; verify the whole when it was the last."""
         assembly = self._assembly
-        if assembly is None or chunk.digest != assembly.manifest.digest:
-            return
-        start = chunk.index * assembly.manifest.chunk_bytes
-        wanted = min(assembly.manifest.chunk_bytes, len(assembly.data) - start)
-        if chunk.index not in assembly.missing or len(raw) != wanted:
+        if assembly is None or not assembly.take(chunk, raw):
             return
         self._heard_at = self._clock()
-        assembly.data[start : start + wanted] = raw
-        assembly.missing.discard(chunk.index)
-        assembly.asked.discard(chunk.index)
-        if assembly.missing:
-            self._ask()
-        else:
+        self.fetched_bytes += len(raw)
+        if assembly.complete:
             self._finish(assembly)
-
-    def _ask(self) -> None:
-        assembly = self._assembly
-        assert assembly is not None
-        num_chunks = -(-len(assembly.data) // assembly.manifest.chunk_bytes)
-        while len(assembly.asked) < CREDIT and assembly.next_index < num_chunks:
-            assembly.asked.add(assembly.next_index)
-            self._send(
-                ChunkRequest(
-                    policy_version=assembly.manifest.policy_version,
-                    digest=assembly.manifest.digest,
-                    index=assembly.next_index,
-                )
-            )
-            assembly.next_index += 1
-
-    def _finish(self, assembly: _Assembly) -> None:
-        self._assembly = None
-        if digest_of(assembly.data) == assembly.manifest.digest:
-            self.fetched = Fetched(assembly.manifest, assembly.data)
-            self._heard_at = float("-inf")
         else:
+            self._ask_for_chunks(assembly)
+
+    def _is_behind(self) -> bool:
+        return self._wanted > self._verified
+
+    def _is_on_the_way(self, manifest: Manifest) -> bool:
+        """Only a step of a chain of deltas: not to be handed out, and of no use to others."""
+        return manifest.kind == "delta" and manifest.policy_version < self._aim
+
+    def _obtain(self, manifest: Manifest, since: float) -> None:
+        """Take a version from a file, or fetch it, or wait for another actor that fetches it."""
+        self.share()  # its claim ends with the next one
+        on_the_way = self._is_on_the_way(manifest)
+        ours = on_the_way or self._source.claim(manifest.weights_digest)
+        data = self._source.find(manifest.weights_digest, _num_bytes(manifest))
+        if data is not None:
+            self._source.release()
+            self._arrived(manifest, data)
+            self._takes_deltas = not self._source.has_learners_files  # next time: newest, whole
+        elif ours or self._clock() - since >= PATIENCE_SECONDS:
+            self._awaited, self._assembly = None, Assembly(manifest)
+            self._heard_at = self._clock()
+            self._ask_for_chunks(self._assembly)
+        else:
+            self._awaited = manifest, since
+
+    def _ask_for_manifest(self) -> None:
+        held = self._base.digest if self._base and self._takes_deltas else ""
+        self._send(ManifestRequest(peer=self._peer, held_version=self._verified, held_digest=held))
+
+    def _ask_for_chunks(self, assembly: Assembly, credit: int = CREDIT) -> None:
+        for request in assembly.requests(credit):
+            self._send(request)
+
+    def _drop_outdated(self) -> None:
+        """Give up what is not half here for the newest version.
+
+        Only once before a version is handed out, or a slow wire would never bring any.
+        """
+        under_way = self._assembly.manifest if self._assembly else (self._awaited or [None])[0]
+        if under_way is None or under_way.kind == "delta" or self._has_dropped:
+            return
+        if self._assembly is None or not self._assembly.more_than_half:
+            self._stop()
+            self._has_dropped = True
+
+    def _stop(self) -> None:
+        self._assembly = self._awaited = self._to_share = None
+        self._source.release()
+        self._heard_at = float("-inf")
+
+    def _finish(self, assembly: Assembly) -> None:
+        manifest = assembly.manifest
+        self._assembly = None
+        try:
+            data = _verified_bytes(assembly, self._base)
+        except WeightsError as error:
+            log.warning("version %d: %s; fetching it whole", manifest.policy_version, error)
             self.mismatches += 1
-            log.warning(
-                "version %d did not match its digest; fetching it again",
-                assembly.manifest.policy_version,
-            )
+            self._base = None
+            self._source.release()
+            if manifest.kind == "delta":
+                self._heard_at = float("-inf")
+        else:
+            self._arrived(manifest, data)
+            self._to_share = manifest.weights_digest, data
+
+    def _arrived(self, manifest: Manifest, data: Buffer) -> None:
+        self._awaited = None
+        self._heard_at = float("-inf")
+        self._takes_deltas = True
+        if self._keep_base:
+            self._base = _Base(manifest.policy_version, manifest.weights_digest, data)
+        if not self._is_on_the_way(manifest):
+            self._verified, self._aim = manifest.policy_version, self._wanted
+            self._has_dropped = False
+            self.fetched = Fetched(manifest, data)
+
+
+def _check(manifest: Manifest, base: _Base | None) -> None:
+    """Raise WeightsError where a manifest cannot be followed."""
+    payload, whole = manifest.total_bytes, _num_bytes(manifest)
+    if not _DIGEST.fullmatch(manifest.weights_digest):
+        raise WeightsError(f"{manifest.weights_digest!r} is no digest of a version")
+    if not 0 < whole <= MAX_VERSION_BYTES or not 0 < payload <= MAX_VERSION_BYTES:
+        raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
+    if manifest.kind != "delta":
+        if payload != whole:
+            raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
+        if manifest.weights_digest != manifest.digest:
+            raise WeightsError("its payload is the version, but its two digests differ")
+    elif base is None or (base.digest, True) != (
+        manifest.from_digest,
+        base.policy_version < manifest.policy_version,
+    ):
+        held = f"version {base.policy_version}" if base else "none"
+        raise WeightsError(f"a delta of {manifest.from_digest[:8]}, which is not held: {held} is")
+
+
+def _num_bytes(manifest: Manifest) -> int:
+    """Of the version's tensors."""
+    return sum(spec.num_bytes for spec in manifest.tensors)
+
+
+def _verified_bytes(assembly: Assembly, base: _Base | None) -> Buffer:
+    """The version's bytes from its whole payload.
+
+    Raises:
+        WeightsError: payload or version do not match their digest.
+    """
+    manifest = assembly.manifest
+    if digest_of(assembly.data) != manifest.digest:
+        raise WeightsError("what came does not match its digest")
+    if manifest.kind != "delta":
+        return assembly.data
+    assert base is not None
+    data = apply_delta(manifest.tensors, base.data, assembly.data)
+    if digest_of(data) != manifest.weights_digest:
+        raise WeightsError("the delta does not lead to the version's digest")
+    return data

@@ -8,22 +8,23 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from actors.engine import Completion, Engine
-from actors.fetch import Fetched, WeightsFetch
+from actors.completion import Completion
+from actors.engine import Engine
+from actors.fetch_thread import Fetcher, FetchThread
+from actors.make_engine import make_engine
+from actors.prepared import Prepared
+from actors.weights_source import source_of
 from protocol.config import RunConfig
 from protocol.errors import ConfigError, RunStopped, WeightsError
 from protocol.messages import (
-    Chunk,
     HeartbeatAck,
     LeaseCancel,
     LeaseFailed,
     LeaseGrant,
     LeaseProgress,
-    Manifest,
     Message,
     Notice,
     Rollout,
-    WeightsGone,
     Welcome,
 )
 from protocol.peer import Ended, PeerStatus
@@ -31,7 +32,7 @@ from protocol.policy import Policy, frozen_arrays, limit_memory, load_policy
 from protocol.process import this_host
 from protocol.telemetry import log_to_file
 from protocol.transport import Channel
-from protocol.weights import combined_digest, unpack
+from protocol.weights import combined_digest
 from protocol.wire import Received
 
 log = logging.getLogger("actors.worker")
@@ -61,6 +62,14 @@ class Link(Protocol):
         """Send until acked."""
         ...
 
+    def route(self, channel: Channel, take: Callable[[Received], None]) -> None:
+        """Hand the messages of a channel to `take`, in the link's thread."""
+        ...
+
+    def wake(self) -> None:
+        """Let `receive` return."""
+        ...
+
 
 class Actor:
     """One actor: a policy copy at one verified version, an engine, a link.
@@ -70,6 +79,8 @@ class Actor:
         link: the learner.
         load: makes the policy that a config names.
         clock: monotonic seconds.
+        fetch_thread: makes what fetches weights.
+        has_log: it writes a log of its own into a run folder on this host.
     """
 
     def __init__(
@@ -78,12 +89,19 @@ class Actor:
         link: Link,
         load: Callable[[RunConfig], Policy] = load_policy,
         clock: Callable[[], float] = time.monotonic,
+        fetch_thread: Callable[..., Fetcher] = FetchThread,
+        *,
+        has_log: bool = True,
     ) -> None:
         self._peer = peer
         self._link = link
         self._load = load
         self._clock = clock
-        self._fetch = WeightsFetch(peer, lambda message: link.send(Channel.WEIGHTS, message), clock)
+        self._fetch_thread = fetch_thread
+        self._has_log = has_log
+        self._fetch: Fetcher | None = None
+        self._pending: Prepared | None = None
+        """A newer version that waits for its time."""
         self._config: RunConfig | None = None
         self._policy: Policy | None = None
         self._engine: Engine | None = None
@@ -92,26 +110,37 @@ class Actor:
         self._version = -1
         self._status = PeerStatus("starting", -1, 0)
         self._reported_at = float("-inf")
+        self._evaluations: dict[tuple[int, int], int] = {}
+        """The version that each evaluation lease in hand needs, by (group, attempt)."""
+        self._started_at = clock()
+        self._busy_seconds = self._switch_seconds = 0.0
 
     def run(self) -> int:
         """Work until the run ends; returns the exit code."""
-        while self._link.ended is None:
-            self.turn()
+        try:
+            while self._link.ended is None:
+                self.turn()
+        finally:
+            if self._fetch is not None:
+                self._fetch.close()
         return self._link.ended.exit_code
 
     def turn(self) -> None:
-        """Take what arrived, switch weights at a safe point, decode one step."""
+        """Take what arrived, switch weights, decode one step."""
         busy = self._engine is not None and not self._engine.idle and self._version >= 0
-        received = self._link.receive(0.0 if busy else IDLE_SECONDS)
+        at_once = busy or self._pending is not None
+        received = self._link.receive(0.0 if at_once else IDLE_SECONDS)
+        began_at = self._clock()
         while received is not None:
             self._handle(received)
             received = self._link.receive(0.0)
-        self._fetch.tick()
         if self._engine is not None:
-            self._switch_at_safe_point(self._engine)
-            admit = self._version >= 0 and self._fetch.fetched is None
+            admit = self._switch(self._engine)
+            had_work = not self._engine.idle and self._version >= 0
             for completion in self._engine.step(admit=admit):
                 self._finish(self._engine, completion)
+            if had_work:
+                self._busy_seconds += self._clock() - began_at
         self._report()
 
     def _handle(self, received: Received) -> None:
@@ -124,23 +153,14 @@ class Actor:
             case LeaseCancel():
                 if self._engine is not None:
                     self._engine.cancel(message.group_id, message.attempt)
-            case HeartbeatAck() | Notice():
-                if message.run_epoch == self._run_epoch:
-                    self._fetch.want(message.policy_version, self._version)
-            case Manifest():
-                self._take_manifest(message)
-            case Chunk():
-                self._fetch.on_chunk(message, received.raw)
-            case WeightsGone():
-                self._fetch.on_gone(message)
+            case HeartbeatAck():
+                if self._fetch is not None:
+                    self._fetch.want(message.run_epoch, message.policy_version)
+            case Notice():  # one that came before notices were routed
+                if self._fetch is not None:
+                    self._fetch.put(received)
             case _:
                 log.warning("did not expect a %s", type(message).__name__)
-
-    def _take_manifest(self, manifest: Manifest) -> None:
-        try:
-            self._fetch.on_manifest(manifest)
-        except WeightsError as error:
-            log.warning("manifest of version %d refused: %s", manifest.policy_version, error)
 
     def _begin(self, welcome: Welcome) -> None:
         """Load the policy on the first welcome; drop what belongs to an older run epoch."""
@@ -149,15 +169,36 @@ class Actor:
             raise RunStopped("the learner came back with another config: starting anew")
         if self._config is None:
             self._config = config
-            if welcome.host == this_host() and Path(welcome.run_dir).is_dir():
+            is_here = welcome.host == this_host() and Path(welcome.run_dir).is_dir()
+            if self._has_log and is_here:
                 log_to_file(Path(welcome.run_dir, "logs", f"{self._peer}.log"))
             self._make_engine(self._config)
+            self._fetch = self._start_fetch(self._config, welcome)
+        assert self._engine is not None
+        assert self._fetch is not None
         if welcome.run_epoch != self._run_epoch:
-            assert self._engine is not None
             self._engine.clear()
-            self._fetch.reset()
-            self._run_epoch, self._version = welcome.run_epoch, -1
-        self._fetch.want(welcome.policy_version, self._version)
+            self._evaluations.clear()
+            self._fetch.reset(welcome.run_epoch)
+            self._run_epoch, self._version, self._pending = welcome.run_epoch, -1, None
+        self._fetch.want(welcome.run_epoch, welcome.policy_version)
+
+    def _start_fetch(self, config: RunConfig, welcome: Welcome) -> Fetcher:
+        assert self._policy is not None
+        publish = config.learner.publish
+        fetch = self._fetch_thread(
+            self._peer,
+            lambda message: self._link.send(Channel.WEIGHTS, message),
+            self._link.wake,
+            source_of(welcome, config),
+            keep_base=config.learner.tuning != "lora" and publish.kind in ("auto", "delta"),
+            compute_dtype=self._policy.compute_dtype,
+            clock=self._clock,
+        )
+        fetch.start()
+        self._link.route(Channel.WEIGHTS, fetch.put)
+        self._link.route(Channel.NOTICE, fetch.put)
+        return fetch
 
     def _make_engine(self, config: RunConfig) -> None:
         self._link.report(PeerStatus("loading the model", -1, 0), now=True)
@@ -169,14 +210,7 @@ class Actor:
         self._policy = self._load(config)
         self._policy.model.eval()
         self._base_digest = combined_digest(frozen_arrays(self._policy))
-        self._engine = Engine(
-            self._policy.model,
-            self._policy.stop_ids(),
-            max_sequences=config.generation.max_sequences,
-            recycle_tokens=config.generation.recycle_tokens,
-            lockstep=config.run.deterministic,
-            clock=self._clock,
-        )
+        self._engine = make_engine(self._policy, config, self._clock)
 
     def _take_leases(self, grant: LeaseGrant) -> None:
         if grant.run_epoch != self._run_epoch or self._engine is None:
@@ -184,32 +218,55 @@ class Actor:
         for lease in grant.leases:
             if (lease.group_id, lease.attempt) not in self._engine.progress():
                 self._engine.add(lease)
+                if lease.purpose == "evaluation":
+                    self._evaluations[lease.group_id, lease.attempt] = lease.policy_version
 
-    def _switch_at_safe_point(self, engine: Engine) -> None:
-        """Apply a fetched version once nothing is being decoded under the old one."""
-        if self._fetch.fetched is None or engine.decoding:
-            return
-        fetched = self._fetch.take()
-        assert fetched is not None
+    def _switch(self, engine: Engine) -> bool:
+        """Apply a newer version if it is here and the time is right.
+
+        Returns:
+            Whether waiting groups may be begun now.
+        """
+        assert self._config is not None
+        assert self._fetch is not None
+        self._pending = self._fetch.take() or self._pending
+        if self._pending is None:
+            return self._version >= 0
+        if self._is_evaluating(engine):
+            return True
+        generation = self._config.generation
+        in_flight = generation.in_flight_weight_updates and not self._config.run.deterministic
+        if engine.decoding and not in_flight:
+            return False
+        pending, self._pending = self._pending, None
+        began_at = self._clock()
         try:
-            self._apply(fetched)
+            self._apply(pending)
         except WeightsError as error:
-            log.warning("version %d refused: %s", fetched.manifest.policy_version, error)
-            return
-        engine.policy_version = self._version = fetched.manifest.policy_version
-        self._fetch.want(self._version, self._version)
+            log.warning("version %d refused: %s", pending.manifest.policy_version, error)
+            return self._version >= 0
+        engine.policy_version = self._version = pending.manifest.policy_version
+        if engine.decoding:
+            engine.weights_changed()
+        self._switch_seconds = self._clock() - began_at
+        return True
 
-    def _apply(self, fetched: Fetched) -> None:
+    def _is_evaluating(self, engine: Engine) -> bool:
+        """Leases are in hand that need the very version that is held."""
+        if self._evaluations:
+            live = engine.progress()
+            self._evaluations = {k: v for k, v in self._evaluations.items() if k in live}
+        return any(version <= self._version for version in self._evaluations.values())
+
+    def _apply(self, prepared: Prepared) -> None:
         assert self._policy is not None
-        manifest = fetched.manifest
-        if manifest.run_epoch != self._run_epoch:
-            raise WeightsError(f"it is of run epoch {manifest.run_epoch}")
+        manifest = prepared.manifest
         if manifest.base_digest != self._base_digest:
             raise ConfigError(
                 "this machine's copy of the model differs from the learner's (digest "
                 f"{self._base_digest[:8]}, wanted {manifest.base_digest[:8]}): fetch it anew"
             )
-        self._policy.apply(unpack(manifest.tensors, fetched.data))
+        self._policy.apply(prepared.weights())
 
     def _finish(self, engine: Engine, completion: Completion) -> None:
         """Hand a rollout over; one that no message can carry ends its attempt."""
@@ -241,7 +298,7 @@ class Actor:
             sample=completion.sample,
             token_ids=completion.token_ids,  # pyright: ignore[reportArgumentType]
             behaviour_logprobs=completion.behaviour_logprobs,  # pyright: ignore[reportArgumentType]
-            policy_versions=((completion.policy_version, len(completion.token_ids)),),
+            policy_versions=tuple(completion.policy_versions),
             finish_reason=completion.finish_reason,
             completion=self._policy.tokenizer.decode(
                 completion.token_ids, skip_special_tokens=True
@@ -266,13 +323,23 @@ class Actor:
                 LeaseProgress(group_id=group, attempt=attempt, tokens=tokens)
                 for (group, attempt), tokens in self._engine.progress().items()
             ),
-            {"tokens_sampled": float(self._engine.tokens_sampled)},
+            self._metrics(self._engine),
             self._run_epoch,
         )
         self._link.report(self._status, now=switched)
 
+    def _metrics(self, engine: Engine) -> dict[str, float]:
+        assert self._fetch is not None
+        return {
+            "tokens_sampled": float(engine.tokens_sampled),
+            "busy_seconds": self._busy_seconds,
+            "alive_seconds": self._clock() - self._started_at,
+            "switch_seconds": self._switch_seconds,
+            **self._fetch.metrics(),
+        }
+
     def _state(self, engine: Engine) -> str:
-        if self._fetch.fetched is not None or self._version < 0:
+        if self._pending is not None or self._version < 0:
             return "waiting for weights"
         return "idle" if engine.idle else "generating"
 

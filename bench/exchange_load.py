@@ -73,7 +73,7 @@ def full_speed(learner: Learner, crowd: Crowd, seconds: float) -> None:
     )
 
 
-def figures(learner: Learner) -> tuple[int, int]:
+def figures(learner: Learner) -> tuple[float, float]:
     """Rollouts and scores taken so far."""
     counts = learner.exchange.counts()
     return counts["rollouts"], counts["scores"]

@@ -106,6 +106,7 @@ class Learner:
             clock=self.clock,
         )
         self.faults: list[str] = []
+        self._version = 0
         self._trained = bytearray(2**22)
         """How often each group was, by id."""
         self._taker = threading.Thread(target=self._take_batches, daemon=True)
@@ -115,7 +116,10 @@ class Learner:
 
     def _publish(self, *, trained: bool) -> None:
         data = memoryview(b"weights")
-        self.exchange.publish(PackedWeights((), data, digest_of(data)), trained=trained)
+        if trained:
+            self.exchange.trained()
+            self._version += 1
+        self.exchange.publish(self._version, PackedWeights((), data, digest_of(data)))
 
     def _take_batches(self) -> None:
         with contextlib.suppress(RunStopped):

@@ -23,7 +23,11 @@ preload_blas()
 
 import numpy as np  # noqa: E402
 
-from actors.engine import Completion, Engine  # noqa: E402
+from actors.batches.rows import Rows  # noqa: E402
+from actors.completion import Completion  # noqa: E402
+from actors.engine import Engine  # noqa: E402
+from actors.entrance import Room  # noqa: E402
+from actors.stopping import Stopping  # noqa: E402
 from learner.algorithm import make_algorithm  # noqa: E402
 from learner.arithmetic import arithmetic_rows, max_rows  # noqa: E402
 from learner.samples import ScoredSample  # noqa: E402
@@ -76,9 +80,8 @@ class Sampler:
         self, rows: Sequence[dict[str, Any]], *, samples: int, temperature: float, seed: int
     ) -> list[Completion]:
         """Completions of every row's prompt, in order."""
-        engine = Engine(
-            self.policy.model, self.policy.stop_ids(), max_sequences=512, recycle_tokens=10**9
-        )
+        model, stopping = self.policy.model, Stopping(self.policy.stop_ids())
+        engine = Engine(model, Rows(model), stopping, Room(512), recycle_tokens=10**9)
         engine.policy_version = 0
         tokenizer = self.policy.tokenizer
         for group_id, row in enumerate(rows):

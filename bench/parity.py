@@ -27,7 +27,11 @@ import mlx.core as mx  # noqa: E402 - the BLAS must be loaded first
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from actors.engine import Completion, Engine  # noqa: E402
+from actors.completion import Completion  # noqa: E402
+from actors.engine import Engine  # noqa: E402
+from actors.entrance import Room  # noqa: E402
+from actors.self_check import suitable_batch  # noqa: E402
+from actors.stopping import Stopping  # noqa: E402
 from protocol.config import RunConfig  # noqa: E402
 from protocol.messages import Lease, Rollout, Score  # noqa: E402
 from protocol.policy import Policy, load_policy  # noqa: E402
@@ -91,7 +95,11 @@ def roll_out(
 ) -> list[ScoredSample]:
     """Completions of every prompt, sampled as an actor does, with rewards drawn by lot."""
     engine = Engine(
-        policy.model, policy.stop_ids(), max_sequences=MAX_SEQUENCES, recycle_tokens=10**9
+        policy.model,
+        suitable_batch(policy.model, policy.compute_dtype),
+        Stopping(policy.stop_ids()),
+        Room(MAX_SEQUENCES),
+        recycle_tokens=10**9,
     )
     engine.policy_version = 0
     for group_id, prompt in enumerate(prompts):

@@ -6,10 +6,12 @@ import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlx.core as mx
 
 from learner.algorithm import make_algorithm
+from learner.checkpoints.position import Position
 from learner.data import Prompts, PromptStream, read_prompts, tokenize_prompts
 from learner.evaluator import Evaluate, make_evaluator
 from learner.exchange.exchange import Exchange
@@ -18,15 +20,18 @@ from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.ledger.snapshot import Snapshot
+from learner.loop import Exchange as LoopExchange
 from learner.loop import Loop
 from learner.metrics_http import MetricsServer
 from learner.plan.shape import read_shape
+from learner.publishing.shared import SharedVersions
+from learner.publishing.writer import VersionWriter
 from learner.resume import Resume
 from learner.run_folder import RunFolder
 from learner.starting_point import checkpoint_facts, find_start, take_folder
 from learner.step import Trainer
 from protocol.config import RunConfig
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, WeightsError
 from protocol.fingerprint import fingerprint
 from protocol.messages import Welcome
 from protocol.model_folder import model_folder
@@ -35,8 +40,12 @@ from protocol.process import this_host
 from protocol.telemetry import Metrics
 from protocol.transport import LearnerSockets
 from protocol.weights import combined_digest
+from protocol.weights_files import learner_folder, remove_abandoned_folders
 
 log = logging.getLogger("learner.assemble")
+
+PUBLISH_CLOSE_SECONDS = 0.5
+"""For a version that is being encoded when the run ends; nobody needs it any more."""
 
 
 @dataclass
@@ -49,6 +58,7 @@ class Learner:
 
     def close(self, reason: str) -> None:
         """Tell every peer that the run is over, and stop serving."""
+        self.loop.publishing.close(PUBLISH_CLOSE_SECONDS)
         self.exchange.close(reason)
         if self.http is not None:
             self.http.close()
@@ -113,27 +123,57 @@ def assemble(
             folder.lock()  # before its checkpoints are read: another learner may still add to them
         facts = checkpoint_facts(config, prompts.train)
         start = find_start(resume, folder, trainer.parameters, config, facts)
-        position, done = start.position, start.position.snapshot
-        book = _prompt_book(prompts, policy, config, done)
+        position = start.position
+        book = _prompt_book(prompts, policy, config, position.snapshot)
         run_epoch = take_folder(folder, resume, start, config)
-        exchange = Exchange(
-            transport=transport,
-            ledger=Ledger(ledger_limits(config), run_epoch, position.policy_version, done),
-            prompts=book,
-            publisher=_publisher(config, policy, run_epoch),
-            config=config,
-            welcome=_welcome(config, folder.path, run_epoch, run_id),
-            vocabulary=_vocabulary(policy),
-            metrics=metrics,
-            fingerprint=fingerprint() if config.run.deterministic else {},
-        )
+        shared = _shared_versions(config, folder.path)
+        if shared is not None:
+            opened.callback(shared.close)
+        welcome = _welcome(config, folder.path, run_epoch, run_id, shared)
+        exchange = _exchange(config, transport, policy, book, position, welcome, metrics)
         opened.pop_all()  # the exchange and the learner close them from here on
     facts["run_epoch"] = str(run_epoch)
+    deltas = _publish_kind(config) == "delta"
+    writer = VersionWriter(exchange, deltas=deltas, shared=shared, host=this_host())
     num_heldout = book.num_heldout
     loop = Loop(
-        config, trainer, exchange, evaluators, num_heldout, folder, metrics, position, facts
+        config, trainer, exchange, writer, evaluators, num_heldout, folder, metrics, position, facts
     )
+    if config.learner.colocated_actor:
+        loop.exchange = _colocated(exchange, policy, position, config, welcome.run_id)
     return Learner(loop, exchange, http)
+
+
+def _exchange(
+    config: RunConfig,
+    transport: LearnerSockets,
+    policy: Policy,
+    prompts: PromptBook,
+    position: Position,
+    welcome: Welcome,
+    metrics: Metrics,
+) -> Exchange:
+    limits, epoch = ledger_limits(config), welcome.run_epoch
+    return Exchange(
+        transport=transport,
+        ledger=Ledger(limits, epoch, position.policy_version, position.snapshot),
+        prompts=prompts,
+        publisher=_publisher(config, policy, epoch),
+        config=config,
+        welcome=welcome,
+        vocabulary=_vocabulary(policy),
+        metrics=metrics,
+        fingerprint=fingerprint() if config.run.deterministic else {},
+    )
+
+
+def _colocated(
+    exchange: Exchange, policy: Policy, position: Position, config: RunConfig, run_id: str
+) -> LoopExchange:
+    """The exchange with an actor in this process, which works while training waits."""
+    from learner.colocated import Colocated  # brings the actors' code, which others do without
+
+    return Colocated(exchange, policy, position.policy_version, config, run_id)
 
 
 def ledger_limits(config: RunConfig) -> LedgerLimits:
@@ -181,11 +221,33 @@ def _publisher(config: RunConfig, policy: Policy, run_epoch: int) -> Publisher:
     return Publisher(run_epoch, section.tuning, base_digest, section.publish.retained)
 
 
+def _publish_kind(config: RunConfig) -> Literal["full", "lora", "delta"]:
+    kind = config.learner.publish.kind
+    if kind == "auto":
+        return "lora" if config.learner.tuning == "lora" else "delta"
+    return kind
+
+
+def _shared_versions(config: RunConfig, run_dir: Path) -> SharedVersions | None:
+    remove_abandoned_folders()
+    section = config.learner.publish
+    alone = config.learner.colocated_actor and not config.roles.actor
+    if alone or not section.share_files or _publish_kind(config) == "lora":
+        return None
+    try:
+        return SharedVersions(learner_folder(run_dir), section.retained)
+    except WeightsError as error:
+        log.warning("actors on this host receive every version: %s", error)
+        return None
+
+
 def _refuse_publish_kind(config: RunConfig) -> None:
-    tuning, kind = config.learner.tuning, config.learner.publish.kind
-    if kind not in ("auto", tuning):
+    tuning, kind = config.learner.tuning, _publish_kind(config)
+    if (kind == "lora") != (tuning == "lora"):
+        what = "adapters only" if kind == "lora" else "the whole model"
         raise ConfigError(
-            f"learner.publish.kind is {kind}, but learner.tuning is {tuning}: use auto"
+            f"learner.publish.kind {kind} is for versions of {what}, but learner.tuning is "
+            f"{tuning}: use learner.publish.kind auto"
         )
 
 
@@ -202,7 +264,9 @@ def _refuse_missing_layers(config: RunConfig) -> None:
         )
 
 
-def _welcome(config: RunConfig, run_dir: Path, run_epoch: int, run_id: str) -> Welcome:
+def _welcome(
+    config: RunConfig, run_dir: Path, run_epoch: int, run_id: str, shared: SharedVersions | None
+) -> Welcome:
     return Welcome(
         run_id=run_id or secrets.token_hex(8),
         run_epoch=run_epoch,
@@ -210,6 +274,7 @@ def _welcome(config: RunConfig, run_dir: Path, run_epoch: int, run_id: str) -> W
         config=config.model_dump_json(),
         host=this_host(),
         run_dir=str(run_dir),
+        weights_dir="" if shared is None else str(shared.folder),
         heartbeat_seconds=config.network.heartbeat_seconds,
     )
 

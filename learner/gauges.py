@@ -14,7 +14,7 @@ MAX_FIGURES = 100
 """Of reward workers; a peer must not fill the learner's memory with names."""
 
 
-def show(metrics: Metrics, row: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+def show(metrics: Metrics, row: Mapping[str, Any], counts: Mapping[str, float]) -> None:
     """Set every gauge that a step changes.
 
     Args:

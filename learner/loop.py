@@ -4,8 +4,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from learner.checkpoints.position import Position
 from learner.checkpoints.writer import CheckpointWriter
@@ -14,6 +15,7 @@ from learner.disk import RETRY_SECONDS
 from learner.evaluator import Evaluate
 from learner.gauges import show
 from learner.guards import Guards
+from learner.publishing.writer import Published, VersionWriter
 from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows
 from learner.run_folder import SUMMARY, RunFolder
 from learner.samples import ScoredBatch, ScoredSample
@@ -21,7 +23,6 @@ from learner.step import StepResult, Trainer
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError, RunStopped
 from protocol.telemetry import Metrics
-from protocol.weights import PackedWeights, pack
 
 log = logging.getLogger("learner.loop")
 
@@ -40,15 +41,15 @@ class Exchange(Protocol):
         """Complete and score every held-out prompt at the current version."""
         ...
 
-    def publish(self, packed: PackedWeights, *, trained: bool) -> None:
-        """Make weights the newest version."""
+    def trained(self) -> None:
+        """Note that the batch in hand was trained on: a new version is there."""
         ...
 
     def skip(self, reason: str) -> None:
         """Give the batch in hand up."""
         ...
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Mapping[str, float]:
         """Groups by state, what happened so far, and peers by role."""
         ...
 
@@ -60,6 +61,7 @@ class Loop:
     config: RunConfig
     trainer: Trainer
     exchange: Exchange
+    publishing: VersionWriter
     evaluators: Mapping[str, Evaluate]
     num_heldout: int
     folder: RunFolder
@@ -71,8 +73,8 @@ class Loop:
     sleep: Callable[[float], None] = time.sleep
     _guards: Guards = field(init=False)
     _writer: CheckpointWriter = field(init=False)
-    _weights_digest: str = ""
-    """Of the policy version that is published."""
+    _weights_digest: Future[str] = field(init=False)
+    """Of the policy version, once it is packed."""
     _saved_step: int = field(init=False)
     _evaluated_step: int = field(init=False)
 
@@ -99,9 +101,7 @@ class Loop:
             self._writer.close(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        first = self._packed()
-        self._weights_digest = first.digest
-        self.exchange.publish(first, trained=False)
+        self._publish(self.position.policy_version)
         if self.config.evaluation.before_training and self.position.step == 0:
             self._evaluate()
         if self.position.step >= self.config.run.max_steps:
@@ -142,34 +142,35 @@ class Loop:
             snapshot = snapshot.with_batch_dropped(result.skipped)
         else:
             version += 1
-            self._weights_digest = self._publish(clock)
+            began = self.clock()
+            self.exchange.trained()
+            self._publish(version)
+            clock.publish_seconds = self.clock() - began
         self.position = Position(step, version, snapshot)
         self._record(batch, result, clock)
         self._guards.stop_if_sandbox_fails(batch.samples, f"step {step}")
         self._guards.stop_if_hopeless(batch.samples, result, step, version)
 
-    def _publish(self, clock: StepClock) -> str:
-        began = self.clock()
-        packed = self._packed()
-        self.exchange.publish(packed, trained=True)
-        clock.publish_seconds = self.clock() - began
-        clock.publish_bytes = len(packed.data)
-        return packed.digest
+    def _publish(self, policy_version: int) -> None:
+        """Let other threads make the policy a version that actors can have."""
+        weights = self.trainer.parameters.masters.rounded()
+        self._weights_digest = self.publishing.publish(policy_version, weights)
 
-    def _digests(self) -> dict[str, str]:
+    def _digests(self, clock: StepClock) -> dict[str, str]:
         """Of the step that was just recorded in rollouts/."""
         rollouts = rollouts_digest(self.folder.rollouts_of(self.position.step))
-        digests = {WEIGHTS: self._weights_digest, ROLLOUTS: rollouts}
+        digests = {ROLLOUTS: rollouts}
         if self.config.run.deterministic:
             digests[MASTERS] = masters_digest(self.trainer.parameters.masters.arrays)
+        began = self.clock()
+        digests[WEIGHTS] = self._weights_digest.result()
+        clock.publish_seconds += self.clock() - began
         return digests
-
-    def _packed(self) -> PackedWeights:
-        return pack(self.trainer.parameters.masters.rounded().items())
 
     def _record(self, batch: ScoredBatch, result: StepResult, clock: StepClock) -> None:
         counts = self.exchange.counts()
         self.folder.write_rollouts(self.position.step, rollout_rows(batch.samples, result))
+        digests = self._digests(clock)
         row = metrics_row(
             step=self.position.step,
             policy_version=self.position.policy_version,
@@ -179,8 +180,9 @@ class Loop:
             now=self.clock(),
             counts=counts,
             run_epoch=int(self.facts["run_epoch"]),
-            digests=self._digests(),
+            digests=digests,
         )
+        row |= publish_figures(self.publishing.newest)
         self.folder.append_metrics(row)
         show(self.metrics, row, counts)
         self._guards.warn(row)
@@ -231,6 +233,19 @@ class Loop:
                 return
             self.sleep(RETRY_SECONDS)
             self._writer.save(self.position, self.trainer.policy, self.trainer.parameters)
+
+
+def publish_figures(newest: Published | None) -> dict[str, Any]:
+    """What stands in a row of the newest version that actors can have when it is written.
+
+    That is the version before the step's own, unless it was encoded within the wait for its digest;
+    null before the first. `seconds/publish` alone is the step's: how long training stood still.
+    """
+    return {
+        "seconds/publish_encode": newest and newest.encode_seconds,
+        "publish_bytes": newest and newest.payload_bytes,
+        "publish_full_bytes": newest and newest.full_bytes,
+    }
 
 
 def _due(step: int, interval: int) -> bool:

@@ -27,9 +27,8 @@ class Masters:
         self.apply()
 
     def rounded(self) -> Arrays:
-        """The masters in `weight_dtype`, sorted by name: a policy version."""
-        dtype = self._policy.weight_dtype
-        return {name: self.arrays[name].astype(dtype) for name in sorted(self.arrays)}
+        """The masters in `weight_dtype`, sorted by name: a policy version. They are evaluated."""
+        return dict(self._rounded)
 
     def replace(self, arrays: Mapping[str, mx.array]) -> None:
         """Take new masters and let the policy compute with them, rounded.
@@ -48,4 +47,8 @@ class Masters:
 
     def apply(self) -> None:
         """Let the policy compute with the rounded masters."""
-        self._policy.apply(self.rounded())
+        dtype = self._policy.weight_dtype
+        rounded = {name: self.arrays[name].astype(dtype) for name in sorted(self.arrays)}
+        mx.eval(rounded)
+        self._policy.apply(rounded)
+        self._rounded = rounded

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learner.exchange.idleness import idle_share
 from learner.samples import ScoredSample
 from learner.step import StepResult
 from protocol.messages import NamedReward
@@ -21,6 +22,7 @@ KEPT_COUNTS = (
     "masked/",
     "peers/",
     "memory/",
+    "idle/",
     "duplicates",
     "fenced",
     "trained",
@@ -29,6 +31,10 @@ KEPT_COUNTS = (
 
 STEP_FIGURES = ("loss", "kl_ref", "mismatch_kl", "entropy", "grad_norm", "clip_fraction")
 """Stand in every row: null where a skipped step, or a run without a reference policy, has none."""
+
+IDLE_FIGURES = ("idle/actor", "idle/reward_worker")
+"""Stand in every row: the share of its time since the last row in which a role had nothing to do;
+null where no peer of the role has said it twice. exchange/idleness.py says how it is counted."""
 
 MAX_SHARES = 10
 """Texts of one fact whose shares stand in a row; the most frequent ones."""
@@ -43,7 +49,6 @@ class StepClock:
     wait_seconds: float = 0.0
     train_seconds: float = 0.0
     publish_seconds: float = 0.0
-    publish_bytes: int = 0
 
 
 def metrics_row(
@@ -54,7 +59,7 @@ def metrics_row(
     result: StepResult,
     clock: StepClock,
     now: float,
-    counts: Mapping[str, int],
+    counts: Mapping[str, float],
     run_epoch: int = 1,
     digests: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -90,8 +95,9 @@ def metrics_row(
         "seconds/wait": clock.wait_seconds,
         "seconds/train": clock.train_seconds,
         "seconds/publish": clock.publish_seconds,
-        "publish_bytes": clock.publish_bytes,
         "skipped": result.skipped,
+        "idle/learner": idle_share(seconds - clock.wait_seconds, seconds),
+        **dict.fromkeys(IDLE_FIGURES),
         **{name: n for name, n in counts.items() if name.startswith(KEPT_COUNTS)},
         **digests,
     }

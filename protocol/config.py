@@ -356,6 +356,21 @@ class RunConfig(Section):
     metal: MetalSection = MetalSection()
 
     @model_validator(mode="after")
+    def _colocated_where_it_can_be(self) -> "RunConfig":
+        stale, in_flight = (
+            self.learner.max_off_policy_steps,
+            self.generation.in_flight_weight_updates,
+        )
+        if self.learner.colocated_actor and stale and not in_flight:
+            raise ValueError(
+                "learner.colocated_actor with generation.in_flight_weight_updates=false needs "
+                f"learner.max_off_policy_steps=0, found {stale}: each step replaces the one copy "
+                "of the weights, under whatever is being decoded. Set that to 0, or "
+                "generation.in_flight_weight_updates=true"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _deterministic_where_it_can_be(self) -> "RunConfig":
         if not self.run.deterministic:
             return self

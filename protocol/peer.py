@@ -83,7 +83,8 @@ class PeerLink:
         self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
         # Not SimpleQueue: its timed get can block for ever when a signal handler runs meanwhile.
-        self._inbox: queue.Queue[Received] = queue.Queue()
+        self._inbox: queue.Queue[Received | None] = queue.Queue()
+        self._routes: dict[Channel, Callable[[Received], None]] = {}
         self._outgoing: deque[tuple[Channel, Message]] = deque()
         self._to_keep: deque[tuple[Hashable, Message]] = deque()
         self._outbox = Outbox(RESEND_SECONDS)
@@ -105,6 +106,14 @@ class PeerLink:
     def start(self) -> None:
         """Begin to dial, say Hello, and send heartbeats."""
         self._thread.start()
+
+    def route(self, channel: Channel, take: Callable[[Received], None]) -> None:
+        """Hand the role's messages of a channel to `take`, in the link's thread, from now on."""
+        self._routes[channel] = take
+
+    def wake(self) -> None:
+        """Let `receive` return None now, or when it has handed out what came before."""
+        self._inbox.put(None)
 
     def receive(self, timeout_seconds: float) -> Received | None:
         """Next message for the role, or None when none came in time (0: do not wait)."""
@@ -158,7 +167,8 @@ class PeerLink:
     def _take(self, arrival: Arrival) -> None:
         try:
             notice = arrival.channel is Channel.NOTICE and len(arrival.frames) == 1
-            self._handle(decode_single(arrival.frames[0]) if notice else decode(arrival.frames))
+            received = decode_single(arrival.frames[0]) if notice else decode(arrival.frames)
+            self._handle(arrival.channel, received)
         except VersionError as error:
             self._end(2, f"cannot understand the learner: {error}")
         except WireError as error:
@@ -170,7 +180,7 @@ class PeerLink:
         most = FULL_QUEUE_SECONDS if self._queue_is_full else 1.0
         return min(max(due_at - self._clock(), 0.0), most)
 
-    def _handle(self, received: Received) -> None:
+    def _handle(self, channel: Channel, received: Received) -> None:
         self._heard_at = self._silence_told_at = self._clock()
         message = received.message
         match message:
@@ -188,7 +198,7 @@ class PeerLink:
                 for ack in message.acks:
                     self._outbox.ack((ack.group_id, ack.attempt, ack.sample))
             case _:
-                self._inbox.put(received)
+                self._routes.get(channel, self._inbox.put)(received)
 
     def _begin(self, welcome: Welcome) -> None:
         if self._welcome is None:
@@ -218,15 +228,16 @@ class PeerLink:
             self._heartbeat_at = now + max(self._heartbeat_seconds, rest)
             self._transport.send(Channel.CONTROL, encode(self._heartbeat()))
         self._flush()
-        self._queue_is_full = self._welcome is not None and not self._send_kept(now)
+        self._queue_is_full = self._welcome is not None and not self._send_kept()
         self._tell_of_silence(now)
 
-    def _send_kept(self, now: float) -> bool:
+    def _send_kept(self) -> bool:
         """Send what is due and not acked; False if the socket's queue took only a part.
 
         A learner that does not answer may be stopped, and is not to find its queues full: the
         outbox keeps everything until it is heard again.
         """
+        now = self._clock()  # not earlier: what was kept a moment ago is due as well
         if self._is_alone(now):
             return True
         for key, message in self._outbox.due(now):

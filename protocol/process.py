@@ -104,7 +104,7 @@ def arm_hard_exit(seconds: float, code: int, reason: str = "") -> None:
 
     def end() -> None:
         time.sleep(seconds)
-        _exit_now(code, reason)
+        exit_now(code, reason)
 
     threading.Thread(target=end, name="hard-exit", daemon=True).start()
 
@@ -132,12 +132,18 @@ def _watch_signals(reading: int, seconds: float) -> None:
             continue
         name, code = signal.Signals(number).name, 128 + number
         if told:
-            _exit_now(code, f"killed by a second signal, {name}")
+            exit_now(code, f"killed by a second signal, {name}")
         told = True
         arm_hard_exit(seconds, code, f"told to end by {name}, and did not within {seconds:g} s")
 
 
-def _exit_now(code: int, reason: str) -> NoReturn:
+def exit_now(code: int, reason: str = "") -> NoReturn:
+    """End this process from any thread and any call, and take its temporary folder along.
+
+    Args:
+        code: the exit code.
+        reason: printed as `run_main` prints reasons; empty prints nothing.
+    """
     # Past sys.stderr, whose lock another thread may hold, and only where nobody has to read first.
     with contextlib.suppress(OSError, ValueError):
         if reason and select.select([], [2], [], 0.0)[1]:

@@ -26,7 +26,8 @@ MAX_BATCH = 256
 MAX_BATCH_BYTES = 8 * MIB
 """Messages, and their bytes, taken from one socket before the others get their turn."""
 GATHER_SECONDS = 0.01
-"""The learner lets messages gather for so long: fewer turns leave training more of the machine."""
+"""The learner lets messages gather for so long: fewer turns leave training more of the machine. Not
+while weights are fetched: a peer has a few chunks asked for, and asks on as they come."""
 
 
 class Arrival(NamedTuple):
@@ -202,7 +203,8 @@ class LearnerSockets(_Sockets, LearnerTransport):
     @override
     def receive(self, timeout_seconds: float) -> list[Arrival]:
         ready = self._ready(timeout_seconds)
-        if not ready.isdisjoint(self._channels.values()):
+        is_fetched_from = self._channels[Channel.WEIGHTS] in ready  # its peers wait for answers
+        if not is_fetched_from and not ready.isdisjoint(self._channels.values()):
             time.sleep(GATHER_SECONDS)
         arrivals: list[Arrival] = []
         for channel, opened in self._channels.items():

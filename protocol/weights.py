@@ -30,6 +30,22 @@ _UNSIGNED = {1: (mx.uint8, np.uint8), 2: (mx.uint16, np.uint16), 4: (mx.uint32, 
 
 
 @dataclass(frozen=True)
+class FrozenWeights:
+    """A version that is not copied yet, whatever becomes of the arrays that it was made of."""
+
+    tensors: tuple[TensorSpec, ...]
+    parts: tuple[NDArray[np.uint8], ...]
+    """Each tensor's own memory, where MLX does not write again."""
+
+    def digest(self) -> str:
+        """What `digest_of` says of the version's bytes; in any thread."""
+        state = xxhash.xxh3_128()
+        for part in self.parts:
+            state.update(part.data)
+        return state.hexdigest()
+
+
+@dataclass(frozen=True)
 class PackedWeights:
     """All bytes of a version, never changed once made."""
 
@@ -52,8 +68,11 @@ def file_digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def pack(weights: Iterable[tuple[str, mx.array]]) -> PackedWeights:
-    """Copy evaluated arrays into one buffer, in the given order."""
+def freeze(weights: Iterable[tuple[str, mx.array]]) -> FrozenWeights:
+    """Evaluate arrays and take hold of their bytes, in the given order.
+
+    It computes with MLX, so it belongs into the thread that trains; what it returns does not.
+    """
     arrays = [(name, mx.contiguous(array)) for name, array in weights]
     mx.eval([array for _, array in arrays])
     specs = tuple(
@@ -67,13 +86,23 @@ def pack(weights: Iterable[tuple[str, mx.array]]) -> PackedWeights:
         )
         for name, array in arrays
     )
-    data = np.empty(sum(spec.num_bytes for spec in specs), np.uint8)
+    return FrozenWeights(specs, tuple(_bytes_of(array) for _, array in arrays))
+
+
+def join(frozen: FrozenWeights, digest: str) -> PackedWeights:
+    """Copy a version with this digest into one buffer; in any thread."""
+    data = np.empty(sum(spec.num_bytes for spec in frozen.tensors), np.uint8)
     start = 0
-    for spec, (_, array) in zip(specs, arrays, strict=True):
-        data[start : start + spec.num_bytes] = _bytes_of(array)
-        start += spec.num_bytes
-    view = data.data.toreadonly()
-    return PackedWeights(specs, view, digest_of(view))
+    for part in frozen.parts:
+        data[start : start + part.size] = part
+        start += part.size
+    return PackedWeights(frozen.tensors, data.data.toreadonly(), digest)
+
+
+def pack(weights: Iterable[tuple[str, mx.array]]) -> PackedWeights:
+    """Copy arrays into one buffer, in the given order."""
+    frozen = freeze(weights)
+    return join(frozen, frozen.digest())
 
 
 def combined_digest(arrays: Iterable[tuple[str, mx.array]]) -> str:

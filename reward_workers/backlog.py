@@ -3,15 +3,17 @@
 No score is given twice in a run epoch: a sample that comes again while it waits or is being scored
 is ignored, and one that was scored is answered with the same score. A score that failed may be the
 machine's fault: it is not remembered, and a sample that comes again is scored again. What belongs
-to an earlier run epoch is dropped, finished or not. No socket and no clock; thread-safe.
+to an earlier run epoch is dropped, finished or not. No socket; thread-safe.
 """
 
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocol.messages import Score, ScoreTask, ScoreWork
+from reward_workers.busy import BusyTime
 from reward_workers.combine import NO_REWARD_APPLIES
 from reward_workers.registry import OK
 
@@ -41,11 +43,16 @@ class Batch:
 
 
 class Backlog:
-    """Shares the waiting samples out to a bounded number of lanes."""
+    """Shares the waiting samples out to a bounded number of lanes.
 
-    def __init__(self) -> None:
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_running = 0
         self._lock = threading.Lock()
+        self._busy = BusyTime(clock)
         self._run_epoch = -1
         self._waiting: deque[ScoreTask] = deque()
         self._alone: deque[ScoreTask] = deque()
@@ -68,6 +75,7 @@ class Backlog:
             self._max_running = max_running
             for held in (self._waiting, self._alone, self._held, self._running, self._scores):
                 held.clear()
+            self._busy.set(busy=False)
 
     def add(self, work: ScoreWork) -> list[Score]:
         """Queues samples that are new; returns the scores of those that were scored before."""
@@ -82,6 +90,7 @@ class Backlog:
                 elif key not in self._held:
                     self._held.add(key)
                     self._waiting.append(task)
+            self._busy.set(busy=bool(self._held))
         return again
 
     def take(self, now: float) -> Batch | None:
@@ -116,10 +125,16 @@ class Backlog:
                 self._held.discard(key_of(score))
                 if score.status in SETTLED:
                     self._scores[key_of(score)] = score
+            self._busy.set(busy=bool(self._held))
             self._scored += len(scores)
             while len(self._scores) > REMEMBERED_SCORES:
                 self._scores.popitem(last=False)
         return list(scores)
+
+    def seconds(self) -> dict[str, float]:
+        """`busy_seconds`, in which at least one sample was held, and `alive_seconds`."""
+        with self._lock:
+            return self._busy.figures()
 
     def scored(self) -> int:
         """Scores that were handed over, in all run epochs."""

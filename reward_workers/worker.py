@@ -135,6 +135,7 @@ class Worker:
             "reward_errors_total": float(self._failures.total()),
             "batches_running": float(running),
             "samples_waiting": float(waiting),
+            **self._backlog.seconds(),
             **self._scorer.figures(),
         }
         state = "scoring" if running else "idle"

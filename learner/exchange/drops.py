@@ -41,3 +41,15 @@ class Drops:
                 "learner.max_refill_groups",
                 self._equal,
             )
+
+    def note_attempt(self, discarded: ev.AttemptDiscarded, *, quiet: bool) -> None:
+        """Log an attempt that is given up; `quiet`: it is of no interest, the run is over."""
+        log.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "group %d attempt %d is discarded (%s %s), completions of %s tokens",
+            discarded.group_id,
+            discarded.attempt,
+            discarded.reason,
+            discarded.detail,
+            list(discarded.lengths),
+        )

@@ -1,7 +1,8 @@
 """The exchange thread: the ledger, all sockets, peers and their health. Never computes with mlx.
 
-The training thread calls `next_batch`, `publish`, `skip` and `evaluate`, and waits on a future; the
-exchange thread alone touches the ledger and the sockets.
+The training thread calls `next_batch`, `trained`, `skip` and `evaluate`, and waits on a future;
+another one calls `publish` when it has made the bytes of a version. The exchange thread alone
+touches the ledger and the sockets.
 """
 
 import contextlib
@@ -18,10 +19,11 @@ from typing import get_args
 from learner.exchange.awake import AwakeClock
 from learner.exchange.commands import Commands
 from learner.exchange.drops import Drops
+from learner.exchange.idleness import Idleness
 from learner.exchange.inbound import Inbound
 from learner.exchange.outbound import Outbound
 from learner.exchange.prompt_book import PromptBook
-from learner.exchange.publish import Publisher
+from learner.exchange.publish import Delta, Publisher
 from learner.exchange.roster import Roster
 from learner.exchange.watchdog import Watchdog
 from learner.ledger import events as ev
@@ -30,7 +32,7 @@ from learner.ledger.snapshot import Snapshot
 from learner.samples import ScoredBatch, ScoredSample, scored_samples
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
-from protocol.messages import Goodbye, Notice, Role, Welcome
+from protocol.messages import Goodbye, Role, Welcome
 from protocol.process import peak_rss_bytes
 from protocol.telemetry import Metrics
 from protocol.transport import Channel, LearnerTransport
@@ -90,6 +92,7 @@ class Exchange:
         self._metrics = metrics
         self._roster = Roster(silence_seconds=10 * config.network.heartbeat_seconds)
         self._drops = Drops(config.learner.groups_per_step)
+        self._idleness = Idleness()
         self._watchdog = Watchdog(config.learner.no_progress_seconds, self._clock())
         self._outbound = Outbound(transport, ledger, prompts, config)
         self._inbound = Inbound(
@@ -97,7 +100,7 @@ class Exchange:
             roster=self._roster,
             publisher=publisher,
             apply=self._apply,
-            policy_version=lambda: ledger.policy_version,
+            policy_version=lambda: publisher.policy_version,
             welcome=welcome,
             vocabulary=vocabulary,
             metrics=metrics,
@@ -109,8 +112,9 @@ class Exchange:
         self._applying = False
         self._batch: Future[ScoredBatch] | None = None
         self._evaluation: Future[tuple[ScoredSample, ...]] | None = None
-        self._halted: RunStopped | None = None
-        """Why nothing more is to be trained or evaluated."""
+        self._halted: RunStopped | None = None  # why nothing more is trained or evaluated
+        self.actor_hosts: frozenset[str] = frozenset()
+        """Where actors are registered, as of the last tick."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
 
@@ -131,10 +135,7 @@ class Exchange:
 
         def want() -> None:
             self._batch = future
-            self._watchdog.progress(self._clock())
-            self._apply(ev.BatchWanted())
-            if self._halted is not None:
-                self._give_up(self._halted)
+            self._begin_to_wait(ev.BatchWanted())
 
         return self._commands.ask(want, future)
 
@@ -148,52 +149,54 @@ class Exchange:
 
         def begin() -> None:
             self._evaluation = future
-            self._watchdog.progress(self._clock())
-            self._apply(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
-            if self._halted is not None:
-                self._give_up(self._halted)
+            self._begin_to_wait(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
 
         return self._commands.ask(begin, future)
 
-    def publish(self, packed: PackedWeights, *, trained: bool) -> None:
-        """Make weights the newest version; `trained`: they result from the batch in hand.
+    def trained(self) -> None:
+        """Note that the batch in hand was trained on: the version is one more, `publish` follows.
+
+        Raises:
+            RunStopped: the exchange failed.
+        """
+        self._commands.put(lambda: self._end_step(ev.BatchTrained()))
+
+    def skip(self, reason: str) -> None:
+        """Give the batch in hand up."""
+        self._commands.put(lambda: self._end_step(ev.BatchSkipped(reason)))
+
+    def publish(
+        self, policy_version: int, packed: PackedWeights, delta: Delta | None = None
+    ) -> None:
+        """Let actors have a version, and tell them; any thread, in the order of the versions.
 
         Raises:
             RunStopped: the exchange failed.
         """
 
         def publish() -> None:
-            if trained:
-                self._watchdog.step_ends()
-                self._apply(ev.BatchTrained())
-            version = self._ledger.policy_version
-            manifest = self._publisher.add(version, packed)
-            notice = Notice(
-                run_id=self._run_id,
-                run_epoch=manifest.run_epoch,
-                policy_version=version,
-                digest=manifest.digest,
-            )
-            self._transport.publish(encode_single(notice))
-            self._metrics.set("mlxrl_policy_version", version)
+            self._publisher.add(policy_version, packed, delta)
+            self._transport.publish(encode_single(self._publisher.notice(self._run_id)))
+            self._watchdog.progress(self._clock())
+            self._metrics.set("mlxrl_policy_version", policy_version)
 
         self._commands.put(publish)
 
-    def skip(self, reason: str) -> None:
-        """Give the batch in hand up."""
+    def halt(self, reason: str) -> None:
+        """Let nothing more be trained or evaluated, for this reason; any thread.
 
-        def skip() -> None:
-            self._watchdog.step_ends()
-            self._apply(ev.BatchSkipped(reason))
-
-        self._commands.put(skip)
-
-    def counts(self) -> dict[str, int]:
-        """Groups by state, what happened so far, `peers/<role>`, and `memory/<role>/peak_bytes`.
-
-        Memory is the resident set of the role's largest process.
+        Raises:
+            RunStopped: the exchange failed.
         """
-        future: Future[dict[str, int]] = Future()
+        self._commands.put(lambda: self._halt(reason))
+
+    def counts(self) -> dict[str, float]:
+        """Groups by state, what happened so far, and by role `peers/`, `memory/` and `idle/`.
+
+        Memory is the resident set of the role's largest process; idle is the share of its time
+        since the last call in which a role had nothing to do, where that is known.
+        """
+        future: Future[dict[str, float]] = Future()
         return self._commands.ask(lambda: future.set_result(self._counts()), future)
 
     def close(self, reason: str) -> None:
@@ -248,11 +251,22 @@ class Exchange:
             log.warning("lost %s: %s", member.name, reason)
             self._apply(ev.PeerLost(member.name))
         self._apply(ev.Ticked())
+        self.actor_hosts = self._roster.hosts("actor")
         self._watchdog.check_step(now)
         if self._batch is None and self._evaluation is None:
             self._watchdog.progress(now)
         elif reason := self._watchdog.check(now, self._roster, self._ledger.counts()):
             self._give_up(RunStopped(reason))
+
+    def _begin_to_wait(self, event: ev.Event) -> None:
+        self._watchdog.progress(self._clock())
+        self._apply(event)
+        if self._halted is not None:
+            self._give_up(self._halted)
+
+    def _end_step(self, event: ev.Event) -> None:
+        self._watchdog.step_ends()
+        self._apply(event)
 
     def _apply(self, event: ev.Event) -> None:
         """Give the ledger an event, and those that its own actions lead to."""
@@ -282,18 +296,9 @@ class Exchange:
             case ev.GroupDropped():
                 self._drops.note(action)
             case ev.Halt():
-                self._halted = RunStopped(action.reason)
-                self._give_up(self._halted)
+                self._halt(action.reason)
             case ev.AttemptDiscarded():
-                log.log(
-                    logging.DEBUG if self._inbound.over else logging.INFO,
-                    "group %d attempt %d is discarded (%s %s), completions of %s tokens",
-                    action.group_id,
-                    action.attempt,
-                    action.reason,
-                    action.detail,
-                    list(action.lengths),
-                )
+                self._drops.note_attempt(action, quiet=self._inbound.over is not None)
             case _:
                 pass
 
@@ -319,14 +324,17 @@ class Exchange:
             scored += scored_samples(group, self._prompts.entry(group_id))
         return tuple(scored)
 
-    def _counts(self) -> dict[str, int]:
-        counts = self._ledger.counts()
+    def _counts(self) -> dict[str, float]:
+        counts: dict[str, float] = {**self._ledger.counts()}
         counts["memory/learner/peak_bytes"] = peak_rss_bytes()
         for role in get_args(Role):
             peers = self._roster.of(role)
             counts[f"peers/{role}"] = len(peers)
             peaks = [int(peer.metrics.get("peak_rss_bytes", 0)) for peer in peers]
             counts[f"memory/{role}/peak_bytes"] = max(peaks, default=0)
+            idle = self._idleness.look(role, {peer.name: peer.metrics for peer in peers})
+            if idle is not None:
+                counts[f"idle/{role}"] = idle
         return counts
 
     def _say_goodbye(self, reason: str) -> None:
@@ -334,6 +342,10 @@ class Exchange:
         goodbye = Goodbye(reason=reason)
         self._inbound.over = goodbye
         self._roster.each(lambda m: self._outbound.send(Channel.CONTROL, m.name, goodbye))
+
+    def _halt(self, reason: str) -> None:
+        self._halted = RunStopped(reason)
+        self._give_up(self._halted)
 
     def _give_up(self, reason: RunStopped) -> None:
         for future in (self._batch, self._evaluation):

@@ -43,7 +43,7 @@ class Inbound:
         roster: registered peers.
         publisher: weights.
         apply: hands an event to the ledger and carries out its actions.
-        policy_version: the learner's version now.
+        policy_version: the newest that actors may have.
         welcome: the answer to every Hello, but for the policy version.
         vocabulary: token ids are below it.
         metrics: counts.
@@ -205,9 +205,9 @@ class Inbound:
 
     def _on_weights(self, arrival: Arrival, message: Message) -> None:
         if isinstance(message, ManifestRequest):
-            newest = self._publisher.newest()
-            if newest is not None:
-                self._answer(arrival, newest)
+            manifest = self._publisher.manifest(message.held_digest)
+            if manifest is not None:
+                self._answer(arrival, manifest)
         elif isinstance(message, ChunkRequest):
             answer = self._publisher.chunk(message)
             if isinstance(answer, ChunkAnswer):

@@ -1,12 +1,14 @@
 """Who is registered: addresses, connections, and when each peer was heard last."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from protocol.messages import Heartbeat, Hello, Role
+from protocol.process import this_host
 
 DISCONNECT_GRACE_SECONDS = 1.0
 """A connection may break and come back; then the peer keeps its work."""
@@ -24,6 +26,7 @@ class Member:
     disconnected_at: float | None = None
     state: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    pid: int = 0
 
     @property
     def routing_id(self) -> bytes:
@@ -55,7 +58,7 @@ class Roster:
 
     def register(self, hello: Hello, connection: int, now: float) -> Member:
         """Add a peer, or note that a known one connected again."""
-        member = Member(hello.peer, hello.role, hello.host, connection, now)
+        member = Member(hello.peer, hello.role, hello.host, connection, now, pid=hello.pid)
         self._members[hello.peer] = member
         return member
 
@@ -105,6 +108,12 @@ class Roster:
             return "its connection ended" if gone else ""
         silent = now - member.heard_at
         return f"silent for {silent:.0f} s" if silent >= self._silence_seconds else ""
+
+    def hosts(self, role: Role) -> frozenset[str]:
+        """Where peers are registered; one in the learner's own process is left out."""
+        own = (this_host(), os.getpid())
+        members = self.of(role)
+        return frozenset(each.host for each in members if (each.host, each.pid) != own)
 
     def of(self, role: Role) -> list[Member]:
         """All peers of a role."""

@@ -10,11 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
+from learner.plan.colocated import other_way
+from learner.plan.comparison import Cost, comparison
 from learner.plan.fit import memory_here, misfit
-from learner.plan.machine import this_machine
+from learner.plan.kv_caches import max_rows
+from learner.plan.machine import Machine, this_machine
 from learner.plan.report import Plan, show
 from learner.plan.seconds import Parts, predict_seconds, rows_per_actor
-from learner.plan.shape import read_shape
+from learner.plan.shape import ModelShape, read_shape
+from learner.plan.trained import compute_dtype_bytes
 from learner.plan.work import Needs, Work
 from protocol.config import RunConfig
 from protocol.errors import ConfigError, TrainerError
@@ -61,22 +65,35 @@ def make_plan(config: RunConfig, config_file: Path, completion_tokens: int | Non
     longest = config.generation.max_completion_tokens
     expected = min(completion_tokens or max(1, longest // 2), longest)
     found = _probe(config, config_file, expected, "--needs-only")
-    memory = memory_here(shape, config, found.work, machine)
-    refusal, seconds = "", None
+    work = found.work
+    memory = memory_here(shape, config, work, machine)
+    refusal, seconds, other = "", None, ""
     if memory.total_bytes > machine.memory_bytes:
-        refusal = misfit(shape, config, found.work, machine, memory)
+        refusal = misfit(shape, config, work, machine, memory)
     else:
-        timed = _probe(config, config_file, expected)
-        seconds = predict_seconds(config, timed.parts, expected, machine)
+        rows = rows_per_actor(config, _max_rows(shape, config, work, machine))
+        parts = _probe(config, config_file, expected, "--rows", str(rows)).parts
+        seconds = predict_seconds(config, parts, expected, machine)
+        if way := other_way(config):
+            there = memory_here(shape, way.config, work, machine).total_bytes
+            cost = Cost(there, predict_seconds(way.config, parts, expected, machine).total)
+            now = Cost(memory.total_bytes, seconds.total)
+            other = comparison(way, cost, now, machine.memory_bytes)
     return Plan(
         memory=memory,
         machine=machine,
-        work=found.work,
+        work=work,
         assumptions=_assumptions(config, found, expected, given=completion_tokens is not None),
         seconds=seconds,
         refusal=refusal,
         working_set_bytes=found.working_set_bytes,
+        other_way=other,
     )
+
+
+def _max_rows(shape: ModelShape, config: RunConfig, work: Work, machine: Machine) -> int:
+    compute_bytes = compute_dtype_bytes(config, has_metal=machine.has_metal)
+    return max_rows(shape, config, work, compute_bytes, config.generation.group_size)
 
 
 def _assumptions(
@@ -95,7 +112,7 @@ def _assumptions(
 
 def _probe(config: RunConfig, config_file: Path, expected: int, *options: str) -> Findings:
     command = [sys.executable, "-m", "learner.plan.probe", "--config", str(config_file)]
-    command += ["--completion-tokens", str(expected), "--rows", str(rows_per_actor(config))]
+    command += ["--completion-tokens", str(expected)]
     done = subprocess.run(  # noqa: S603 - our own module
         [*command, *options],
         env={**os.environ, SUPERVISED: "1"},

@@ -9,6 +9,7 @@ when it is short; there the prediction is libraries and arrays (mlx's own peak).
 from dataclasses import dataclass
 
 from learner.plan.activations import pass_bytes
+from learner.plan.kv_caches import largest_batch
 from learner.plan.shape import ModelShape
 from learner.plan.trained import DTYPE_BYTES, Trained, compute_dtype_bytes, trained_part
 from learner.plan.work import Work, largest_microbatch
@@ -29,8 +30,6 @@ TOKENIZER_FACTOR = 12
 """A tokenizer in memory for each byte of its tokenizer.json."""
 LOADING = 64 * MIB
 """Of the file's arrays, that stand beside what they are cast to."""
-CACHE_STEP = 256
-"""Tokens by which mlx-lm's KV caches grow."""
 COPIED_LAYERS = 1.5
 """Caches that stand beside the batch's while completions join it, measured."""
 COPIED_SHARE = 1.0
@@ -111,6 +110,8 @@ def learner_parts(
 ) -> dict[str, int]:
     """What the learner's arrays are at their peak: in the gradient pass or in the optimizer's step.
 
+    A colocated actor decodes with the learner's own weights, in turn with both: its completions'
+    caches stay meanwhile, and no version is fetched.
     An optimizer step makes new masters and moments beside the old ones, which stay until the step
     is known to be finite; so further steps on the same batch hold those before the first as well.
     """
@@ -119,17 +120,20 @@ def learner_parts(
     layout = largest_microbatch(config, work)
     activations = pass_bytes(shape, layout, config.learner, trained.compute_bytes)
     earlier = 0 if layout.is_only else trained.masters  # gradients of microbatches before
-    in_pass = before + earlier + max(activations, trained.masters)
-    in_step = before + optimizer_bytes(config, trained, several=several)
-    published = (config.learner.publish.retained + 1) * trained.version_bytes
-    reference = trained.model if work.needs.reference and config.learner.tuning == "full" else 0
-    return {
-        "model": trained.model,
-        "masters and moments": 3 * trained.masters,
-        **({"reference": reference} if reference else {}),
-        "published versions": published,
-        **({"gradient pass": in_pass} if in_pass >= in_step else {"optimizer step": in_step}),
+    in_turn = {
+        "gradient pass": before + earlier + max(activations, trained.masters),
+        "optimizer step": before + optimizer_bytes(config, trained, several=several),
     }
+    held = {"model": trained.model, "masters and moments": 3 * trained.masters}
+    if work.needs.reference and config.learner.tuning == "full":
+        held["reference"] = trained.model
+    held["published versions"] = (config.learner.publish.retained + 1) * trained.version_bytes
+    if config.learner.colocated_actor:
+        held["KV cache"], in_turn["decoding"] = decoding_bytes(
+            shape, config, work, trained.compute_bytes
+        )
+    largest = max(in_turn, key=lambda name: in_turn[name])
+    return {**held, largest: in_turn[largest]}
 
 
 def optimizer_bytes(config: RunConfig, trained: Trained, *, several: bool) -> int:
@@ -149,34 +153,22 @@ def actor_parts(
     shape: ModelShape, config: RunConfig, work: Work, trained: Trained, *, has_metal: bool
 ) -> dict[str, int]:
     """What an actor's arrays are at their peak: loading, decoding, or taking a new version."""
-    compute_bytes = compute_dtype_bytes(config, has_metal=has_metal)
-    files = sum(tensor.num_bytes for tensor in shape.tensors)
-    rows = decoded_rows(config, work)
-    cache = cache_bytes(shape, config, work, rows, compute_bytes)
-    logits = DECODE_LOGITS * rows * shape.vocabulary * 4
-    prompts = -(-rows // config.generation.group_size)
-    prefill = prompts * work.prompt_tokens * shape.vocabulary * 4
-    copied = int(cache * min(COPIED_SHARE, COPIED_LAYERS / shape.num_layers))
-    decode = cache + max(logits, copied, prefill - cache) + trained.version_bytes
+    cache, beside = decoding_bytes(
+        shape, config, work, compute_dtype_bytes(config, has_metal=has_metal)
+    )
+    decode = cache + beside + trained.version_bytes
     switch = 2 * trained.version_bytes + trained.weights
-    load = min(files, LOADING)
+    load = min(sum(tensor.num_bytes for tensor in shape.tensors), LOADING)
     largest = max(decode, switch, load)
     name = {decode: "KV cache and logits", switch: "a new version"}.get(largest, "loading")
     return {"model": trained.model, name: largest}
 
 
-def decoded_rows(config: RunConfig, work: Work) -> int:
-    """Completions that one actor decodes at once: what may be in flight, or held-out prompts."""
-    section = config.learner
-    groups = section.groups_per_step * (section.max_off_policy_steps + 1)
-    wanted = max(groups * config.generation.group_size, work.num_heldout)
-    return min(wanted, max(config.generation.max_sequences, config.generation.group_size))
-
-
-def cache_bytes(
-    shape: ModelShape, config: RunConfig, work: Work, rows: int, compute_bytes: int
-) -> int:
-    """Keys and values of all rows at their longest."""
-    longest = work.prompt_tokens + config.generation.max_completion_tokens
-    columns = -(-longest // CACHE_STEP) * CACHE_STEP
-    return 2 * shape.num_layers * rows * columns * shape.kv_size * compute_bytes
+def decoding_bytes(
+    shape: ModelShape, config: RunConfig, work: Work, compute_bytes: int
+) -> tuple[int, int]:
+    """Keys and values of the largest batch, and what stands beside them at the peak."""
+    batch = largest_batch(shape, config, work, compute_bytes)
+    logits = DECODE_LOGITS * batch.rows * shape.vocabulary * 4
+    copied = int(batch.cache_bytes * min(COPIED_SHARE, COPIED_LAYERS / shape.num_layers))
+    return batch.cache_bytes, max(logits, copied)

@@ -9,14 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import make_prompt_cache
 
 from learner.algorithm import Algorithm, make_algorithm
-from learner.plan.decoding import Decoding
+from learner.plan.decoding import Decoding, columns_read, prefill
+from learner.plan.kv_caches import shares_prompts
 from learner.plan.prompts import PromptLengths, prompt_lengths
 from learner.plan.synthetic import synthetic_samples
-from learner.plan.work import Needs
+from learner.plan.work import Needs, Work
 from learner.step import Trainer
 from protocol.config import RunConfig
 from protocol.config_file import load_config
@@ -39,7 +43,7 @@ class Measured:
     learner_seconds: float
     """Of one training step, publication included."""
     prefill_seconds: float
-    """Of one prompt, among as many as an actor takes at once."""
+    """Of one prompt, among as many as an actor computes at once."""
     decode_seconds: float
     """Of one decode step of a full batch."""
     decode_rows: int
@@ -53,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m learner.plan.probe", description=__doc__)
     parser.add_argument("--config", required=True)
     parser.add_argument("--completion-tokens", type=int, required=True)
-    parser.add_argument("--rows", type=int, required=True, help="completions decoded at once")
+    parser.add_argument("--rows", type=int, default=1, help="completions decoded at once")
     parser.add_argument("--needs-only", action="store_true", help="lengths and needs, no timing")
     options = parser.parse_args()
     die_with_parent()
@@ -130,16 +134,25 @@ def decode_times(
     """Seconds to prefill one prompt, and of one decode step of a full batch."""
     policy.model.eval()
     group_size = config.generation.group_size
-    columns = prompt_tokens + completion_tokens // 2  # a completion is on average half done
+    work = Work(prompt_tokens, completion_tokens, Needs())
+    is_shared = shares_prompts(config, work, policy.compute_dtype.size)
+    columns = columns_read(prompt_tokens, completion_tokens, group_size, is_shared=is_shared)
     decoding = Decoding(policy.model, columns, rows, group_size)
-    whole = Decoding(policy.model, prompt_tokens, rows, group_size)
-    _seconds(whole.begin)  # the first one fills caches
-    prefill = _seconds(whole.begin) / whole.num_prompts
+    at_once = max(1, config.generation.prefill_step_tokens // prompt_tokens)
+    prompts = min(-(-rows // group_size), at_once)
+
+    def prefill_some() -> None:
+        caches = make_prompt_cache(cast(nn.Module, policy.model))
+        prefill(policy.model, caches, prompt_tokens, prompts)
+
+    _seconds(prefill_some)  # the first one fills caches
+    one_prompt = _seconds(prefill_some) / prompts
     decoding.begin()
+    decoding.step()
     steps: list[float] = []
     while len(steps) < DECODE_STEPS and sum(steps) < DECODE_SECONDS:
         steps.append(_seconds(decoding.step))
-    return prefill, sum(steps) / len(steps)
+    return one_prompt, sum(steps) / len(steps)
 
 
 def working_set_bytes() -> int:

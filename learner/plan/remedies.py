@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from learner.plan.colocated import colocate
 from learner.plan.shape import ModelShape
 from protocol.config import RunConfig
 
@@ -46,6 +47,8 @@ def changes(shape: ModelShape, config: RunConfig) -> Iterator[Change]:
         yield _set(shape, config, "learner.grad_checkpoint", True)
     for actors in range(config.roles.actor - 1, 0, -1):
         yield _set(shape, config, "roles.actor", actors)
+    if way := colocate(config):
+        yield Change(way.setting.replace(", ", " and "), way.config, shape)
     if learner.tuning == "full":
         yield _set(shape, config, "learner.tuning", "lora")
     elif not shape.quantised_group:

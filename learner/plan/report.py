@@ -30,6 +30,8 @@ class Plan:
     """Why the run does not fit, and what to change; empty where it fits."""
     working_set_bytes: int = 0
     """Metal's recommendation; 0 where there is none."""
+    other_way: str = ""
+    """What another place for generation would take instead; empty where there is none."""
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -63,6 +65,8 @@ def lines(plan: Plan) -> Iterator[str]:
             f"{step.learner:.3g} s, each actor {step.actor:.3g} s, "
             f"{step.actor_tokens_per_second:.4g} tokens/s)"
         )
+    if plan.other_way:
+        yield plan.other_way
     for assumption in plan.assumptions:
         yield f"assumed: {assumption}"
     if plan.refusal:

@@ -8,6 +8,8 @@ from protocol.config import RunConfig
 HANDOVER_SECONDS = 0.03
 """Between generating, scoring, training and publishing, where these wait for each other."""
 
+_IN_TURN = "learner and actors in turn"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -43,6 +45,7 @@ def predict_seconds(
 
         asynchronous:  max(learner, actor, (learner + actors x actor) / capacity)
         synchronous:   learner + max(actor, actors x actor / capacity)
+        colocated:     as these, but the learner and one of the actors take turns: learner + actor
 
     Capacity is how many roles compute at once without slowing each other: one GPU, or the cores,
     since each role computes in one thread. Without local actors only the learner's work is counted.
@@ -53,31 +56,43 @@ def predict_seconds(
         completion_tokens: expected mean.
         machine: this one.
     """
-    actors = config.roles.actor
+    colocated = config.learner.colocated_actor
+    actors = _num_actors(config)
     capacity = 1 if machine.has_metal else machine.num_cores
     actor = _actor_seconds(config, parts, completion_tokens) if actors else 0.0
     speed = parts.decode_rows / parts.decode if actors and parts.decode else 0.0
+    process = parts.learner + (actor if colocated else 0.0)
     together = (parts.learner + actors * actor) / capacity
     if config.learner.max_off_policy_steps == 0:
         shared = max(actor, actors * actor / capacity)
-        total, bound = parts.learner + shared, "learner and actors in turn"
+        total, bound = parts.learner + shared, _IN_TURN
     else:
-        total = max(parts.learner, actor, together)
-        bound = {parts.learner: "the learner", actor: "the actors"}.get(total, "all roles together")
+        total = max(process, actor, together)
+        learner = _IN_TURN if colocated else "the learner"
+        bound = {actor: "the actors", process: learner}.get(total, "all roles together")
     return StepSeconds(parts.learner, actor, total + HANDOVER_SECONDS, bound, speed)
 
 
-def rows_per_actor(config: RunConfig) -> int:
-    """Completions that each actor decodes at once for one step's groups; whole groups."""
-    group, actors = config.generation.group_size, max(1, config.roles.actor)
+def rows_per_actor(config: RunConfig, max_rows: int) -> int:
+    """Completions that each actor decodes at once for one step's groups; whole groups.
+
+    Args:
+        config: the run.
+        max_rows: that an actor lets in.
+    """
+    group, actors = config.generation.group_size, max(1, _num_actors(config))
     groups = -(-config.learner.groups_per_step // actors)
-    fit = max(1, config.generation.max_sequences // group)
-    return min(groups, fit) * group
+    return min(groups, max(1, max_rows // group)) * group
+
+
+def _num_actors(config: RunConfig) -> int:
+    """On this machine, one in the learner's process included."""
+    return config.roles.actor + config.learner.colocated_actor
 
 
 def _actor_seconds(config: RunConfig, parts: Parts, completion_tokens: float) -> float:
     """One actor's share of a step's groups, in as many batches as it takes."""
-    groups = config.learner.groups_per_step / config.roles.actor
+    groups = config.learner.groups_per_step / _num_actors(config)
     rows = groups * config.generation.group_size
     batches = max(1.0, rows / parts.decode_rows)
     return groups * parts.prefill + batches * completion_tokens * parts.decode

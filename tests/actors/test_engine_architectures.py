@@ -1,32 +1,22 @@
 """The engine against models of many architectures: caches that slide, recur, convolve or compress.
 
 Tiny random models, made from mlx-lm's ModelArgs; the window of the sliding ones is shorter than
-what is decoded.
+what is decoded. Each is decoded in the batch that an actor would take for it.
 """
 
-import importlib
+import logging
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_map
+from mlx_lm.generate import generate_step
 
-from actors.engine import Engine
+from actors.batches.merged import Merged
+from actors.batches.rows import Rows
+from actors.batches.single import Single
+from actors.self_check import suitable_batch
 
 VOCABULARY = 40
-SIZES = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "intermediate_size": 64,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "rms_norm_eps": 1e-5,
-    "vocab_size": VOCABULARY,
-    "rope_theta": 10000.0,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
 SLIDING = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 MOE = {"num_experts": 4, "num_experts_per_tok": 2}
 DELTA_NET = {
@@ -121,7 +111,6 @@ ARCHITECTURES = {
     },
     "qwen3_5": {
         "text_config": {
-            **SIZES,
             **DELTA_NET,
             "model_type": "qwen3_5",
             "rope_parameters": {
@@ -151,70 +140,106 @@ ARCHITECTURES = {
 LOOSER = {"qwen3_5": 1e-3, "qwen3_next": 1e-3}
 """Decoding such a model alone, without our engine, differs as much from its own forward pass:
 a gated delta rule over a whole sequence sums in another order than token by token."""
-BROKEN = {
-    # mlx-lm 0.32.2 masks gemma2's grouped attention with a shape that does not broadcast
-    "gemma2": ({"query_pre_attn_scalar": 8.0}, "cannot be broadcast"),
-}
+GEMMA2 = {"query_pre_attn_scalar": 8.0}
+"""mlx-lm 0.32.2 masks gemma2's grouped attention with a shape that does not broadcast."""
+PLAIN = [
+    *("llama", "qwen2", "qwen3", "smollm3", "phi3", "gemma", "olmo2", "mixtral"),
+    *("qwen3_moe", "deepseek_v3"),
+]
+"""Every layer keeps plain keys and values."""
+CASES = [
+    (5, 3, 12, 0),
+    (17, 2, 12, 4),
+    (11, 3, 20, 3),
+    (2, 2, 20, 0),
+    (1, 2, 20, 2),
+    (1, 1, 3, 0),
+    (30, 1, 4, 100),
+]
+"""(prompt's length, samples, tokens, steps before the next comes): join under way, and leave."""
 
 
-def make_model(name, fields):
-    model_type = name.split()[0]
-    module = importlib.import_module(f"mlx_lm.models.{model_type}")
-    mx.random.seed(0)  # vectors keep what the model drew for them
-    arguments = module.ModelArgs.from_dict({**SIZES, "model_type": model_type, **fields})
-    model = module.Model(arguments)
-    keys = iter(mx.random.split(mx.random.key(1), 500))
-
-    def initial(array):
-        """Matrices with gain: logprobs that vary by more than a nat from token to token."""
-        if not mx.issubdtype(array.dtype, mx.floating):
-            return array
-        if array.ndim < 2:
-            return array.astype(mx.float32)
-        return mx.random.normal(array.shape, key=next(keys)) * array.shape[-1] ** -0.5
-
-    model.update(tree_map(initial, model.parameters()))
-    model.eval()
-    return model
+def make(make_model, name):
+    return make_model(name.split()[0], **(GEMMA2 if name == "gemma2" else ARCHITECTURES[name]))
 
 
-def decode(model, make_lease):
-    """Groups that join a batch under way and leave it, with prompts of five lengths."""
+def decode(engine, make_lease, **fields):
     chosen = np.random.default_rng(0)
-    engine = Engine(model, {5}, max_sequences=12, recycle_tokens=10**6)
-    engine.policy_version = 0
     finished = []
-    for group_id, (length, num_samples, tokens, steps) in enumerate(
-        [(5, 3, 12, 0), (17, 2, 12, 4), (11, 3, 20, 3), (2, 2, 20, 0), (1, 2, 20, 100)]
-    ):
+    for group_id, (length, num_samples, tokens, steps) in enumerate(CASES):
         prompt = chosen.integers(6, VOCABULARY, length).tolist()
-        engine.add(make_lease(group_id, prompt, num_samples, max_completion_tokens=tokens))
+        lease = {"max_completion_tokens": tokens, **fields}
+        engine.add(make_lease(group_id, prompt, num_samples, **lease))
         finished += [completion for _ in range(steps) for completion in engine.step()]
     assert engine.idle
-    assert len(finished) == 12
+    keys = {(completion.lease.group_id, completion.sample) for completion in finished}
+    assert len(finished) == len(keys) == 14
     return finished
 
 
+def greedy(model, completion):
+    """mlx-lm's own loop, on its own caches."""
+    prompt = mx.array(completion.lease.prompt_ids)
+    steps = generate_step(prompt, model, max_tokens=completion.lease.max_completion_tokens)
+    return [int(token) for token, _ in steps]
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_behaviour_logprobs_are_those_of_a_forward_pass(name, make_lease, plain_logprobs):
-    model = make_model(name, ARCHITECTURES[name])
-    finished = decode(model, make_lease)
+def test_an_actor_decodes_each_architecture_in_a_batch_that_is_right_for_it(
+    name, make_model, make_engine, make_lease, plain_logprobs, caplog
+):
+    model = make(make_model, name)
+    with caplog.at_level(logging.WARNING):
+        batch = suitable_batch(model, mx.float32)
+    assert type(batch) is (Rows if name in PLAIN else Merged)
+    # its attention adds positions to the mask, which shared prompts do not know
+    assert ("rows with shared prompts" in caplog.text) == (name == "deepseek_v3")
+    finished = decode(make_engine(model, batch, {5}, 9, prefill_step_tokens=7), make_lease)
     for completion in finished:
         wanted = plain_logprobs(model, completion)
         tolerance = LOOSER.get(name, 1e-4)
         np.testing.assert_allclose(completion.behaviour_logprobs, wanted, atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "gemma2"])
+def test_greedy_tokens_are_those_of_mlx_lm(name, make_model, make_engine, make_lease):
+    model = make(make_model, name)
+    engine = make_engine(model, suitable_batch(model, mx.float32), look_ahead=True)
+    finished = decode(engine, make_lease, temperature=0.0)
+    wanted = {c.lease.group_id: greedy(model, c) for c in finished if c.sample == 0}
+    for completion in finished:
+        assert completion.token_ids == wanted[completion.lease.group_id]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "olmo2", "mixtral"])
+def test_shared_prompts_change_no_logprob(
+    name, make_model, make_engine, make_lease, plain_logprobs
+):
+    model = make(make_model, name)
+    for completion in decode(make_engine(model, Rows(model, 1), {5}, 9), make_lease):
+        wanted = plain_logprobs(model, completion)
+        np.testing.assert_allclose(completion.behaviour_logprobs, wanted, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["llama sliding", "gemma3_text", "qwen3_5"])
-def test_completions_are_those_of_a_plain_loop(name, make_lease, plain_completion):
-    model = make_model(name, ARCHITECTURES[name])
-    for completion in decode(model, make_lease):
+def test_completions_are_those_of_a_plain_loop(
+    name, make_model, make_engine, make_lease, plain_completion
+):
+    model = make(make_model, name)
+    for completion in decode(make_engine(model, Merged(model), {5}, 12), make_lease):
         tokens, _ = plain_completion(model, completion.lease, completion.sample, {5})
         assert completion.token_ids == tokens
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_architectures_that_cannot_decode_in_batches_are_known(name, make_lease):
-    fields, complaint = BROKEN[name]
-    with pytest.raises(ValueError, match=complaint):
-        decode(make_model(name, fields), make_lease)
+def test_gemma2_is_decoded_one_by_one_with_a_warning_and_right(
+    make_model, make_engine, make_lease, plain_logprobs, caplog
+):
+    model = make(make_model, "gemma2")
+    with caplog.at_level(logging.WARNING):
+        batch = suitable_batch(model, mx.float32)
+    assert type(batch) is Single
+    assert "cannot be broadcast" in caplog.text
+    assert "one completion at a time, which is slow" in caplog.text
+    for completion in decode(make_engine(model, batch, {5}), make_lease):
+        wanted = plain_logprobs(model, completion)
+        np.testing.assert_allclose(completion.behaviour_logprobs, wanted, atol=1e-4, rtol=0)

@@ -7,6 +7,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from actors.fetch import RETRY_SECONDS
+from actors.fetch_thread import FetchThread
 from actors.worker import Actor
 from protocol.errors import ConfigError, RunStopped
 from protocol.messages import (
@@ -38,8 +39,23 @@ def parameters(tree) -> dict[str, Any]:
     return dict(cast(Any, tree_flatten(tree)))
 
 
+class InlineFetch(FetchThread):
+    """Does its work when the actor looks for a version: no thread, no race."""
+
+    def start(self):
+        pass
+
+    def take(self):
+        while not self._jobs.empty():
+            self._turn(0.0)
+        self._turn(0.0)
+        return super().take()
+
+
 class FakeLink:
     def __init__(self):
+        self.routes = {}
+        self.woken = 0
         self.ended: Ended | None = None
         self.inbox: deque[Received] = deque()
         self.sent = []
@@ -57,6 +73,12 @@ class FakeLink:
     def send(self, channel, message):
         self.sent.append((channel, message))
 
+    def route(self, channel, take):
+        self.routes[channel] = take
+
+    def wake(self):
+        self.woken += 1
+
     def keep(self, key, message):
         assert key not in self.kept, f"rollout {key} was handed over twice"
         assert key == (message.group_id, message.attempt, message.sample)
@@ -72,7 +94,7 @@ class Rig:
         self.loads = 0
         self.policy = load_policy(config)
         self.config = config
-        self.actor = Actor("actor-1", self.link, self._load, lambda: self.now)
+        self.actor = Actor("actor-1", self.link, self._load, lambda: self.now, InlineFetch)
         self.versions: dict[int, tuple[Manifest, memoryview]] = {}
 
     def _load(self, config):
@@ -80,7 +102,12 @@ class Rig:
         return self.policy
 
     def say(self, message, raw: Buffer = b""):
-        self.link.inbox.append(Received(message, raw))
+        channel = Channel.CONTROL
+        if isinstance(message, Manifest | Chunk | WeightsGone):
+            channel = Channel.WEIGHTS
+        elif isinstance(message, Notice):
+            channel = Channel.NOTICE
+        self.link.routes.get(channel, self.link.inbox.append)(Received(message, raw))
 
     def welcome(self, version=0, run_epoch=1):
         config = self.config.model_dump_json()
@@ -104,6 +131,7 @@ class Rig:
             policy_version=version,
             kind="full",
             digest=packed.digest,
+            weights_digest=packed.digest,
             base_digest=base_digest,
             tensors=packed.tensors,
             chunk_bytes=CHUNK_BYTES,
@@ -118,7 +146,8 @@ class Rig:
 
     def answer(self, damage=False):
         """Answer what the actor asked of the weights channel; False where it asked nothing."""
-        for _ in self.asked(ManifestRequest):
+        manifest_requests = self.asked(ManifestRequest)
+        for _ in manifest_requests:
             self.say(next(iter(self.versions.values()))[0])
         requests = self.asked(ChunkRequest)
         for request in requests:
@@ -132,7 +161,7 @@ class Rig:
                 policy_version=request.policy_version, digest=request.digest, index=request.index
             )
             self.say(chunk, raw)
-        return bool(self.link.inbox)
+        return bool(manifest_requests or requests)
 
     def fetch(self, damage=False):
         """Let the actor fetch until it asks for nothing more."""
@@ -153,17 +182,34 @@ class Rig:
         return self.link.reports[-1][0]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLX_RL_CACHE", str(tmp_path))
+
+
 @pytest.fixture
-def rig(run_config):
-    fields = {"max_completion_tokens": 16, "max_sequences": 8}
-    rig = Rig(run_config(policy={"compute_dtype": "float32"}, generation=fields))
-    rig.policy.tokenizer.eos_token_ids.clear()  # completions of known lengths
-    assert not rig.policy.stop_ids()
-    return rig
+def make_rig(run_config):
+    def make(generation=None, **sections):
+        fields = {"max_completion_tokens": 16, "max_sequences": 8, **(generation or {})}
+        rig = Rig(run_config(policy={"compute_dtype": "float32"}, generation=fields, **sections))
+        rig.policy.tokenizer.eos_token_ids.clear()  # completions of known lengths
+        assert not rig.policy.stop_ids()
+        return rig
+
+    return make
+
+
+@pytest.fixture
+def rig(make_rig):
+    return make_rig()
 
 
 @pytest.fixture
 def ready(rig):
+    return with_version_0(rig)
+
+
+def with_version_0(rig):
     """An actor that holds version 0 of epoch 1."""
     rig.welcome()
     rig.publish(0)
@@ -241,7 +287,15 @@ def test_rollouts_carry_what_was_sampled(ready, make_lease):
         np.testing.assert_allclose(rollout.behaviour_logprobs, wanted, atol=1e-4, rtol=0)
 
 
-def test_what_was_begun_ends_under_its_version_before_a_newer_one_is_applied(ready, make_lease):
+@pytest.mark.parametrize("why", ["in_flight_weight_updates", "deterministic"])
+def test_what_was_begun_ends_under_its_version_where_nothing_is_switched_in_flight(
+    make_rig, make_lease, why
+):
+    if why == "deterministic":
+        rig = make_rig(run={"deterministic": True}, learner={"max_off_policy_steps": 0})
+    else:
+        rig = make_rig({"in_flight_weight_updates": False})
+    ready = with_version_0(rig)
     ready.grant(make_lease(1, max_completion_tokens=16))
     ready.turns(2)
     ready.publish(1, shift=0.125)
@@ -255,6 +309,106 @@ def test_what_was_begun_ends_under_its_version_before_a_newer_one_is_applied(rea
     versions = {key[0]: rollout.policy_versions for key, rollout in ready.link.kept.items()}
     assert versions == {1: ((0, 16),), 2: ((1, 3),)}
     assert ready.status().policy_version == 1
+
+
+def test_a_newer_version_is_switched_in_between_two_decode_steps(ready, make_lease):
+    ready.grant(make_lease(1, max_completion_tokens=16))
+    ready.turns(4)
+    ready.publish(1, shift=0.125)
+    ready.say(Notice(run_id="run-1", run_epoch=1, policy_version=1, digest=""))
+    ready.fetch()
+    ready.grant(make_lease(2, max_completion_tokens=3))
+    status, now = next(pair for pair in ready.link.reports if pair[0].policy_version == 1)
+    assert (status.state, now) == ("generating", True)  # and the learner hears of it at once
+    ready.turns(20)
+    versions = {key[0]: rollout.policy_versions for key, rollout in ready.link.kept.items()}
+    (old, before), (new, after) = versions[1]
+    assert (old, new, before + after) == (0, 1, 16)
+    assert 0 < before < 16
+    assert versions[2] == ((1, 3),)
+
+
+def test_the_engine_is_told_of_weights_that_changed_while_it_decodes(ready, make_lease):
+    told = []
+    engine = ready.actor._engine
+    engine.weights_changed = lambda: told.append(engine.policy_version)
+    ready.publish(1)
+    ready.say(HeartbeatAck(run_epoch=1, policy_version=1))
+    ready.fetch()
+    assert told == []  # nothing is being decoded
+    ready.grant(make_lease(1, max_completion_tokens=16))
+    ready.turns(2)
+    ready.publish(2, shift=0.125)
+    ready.say(HeartbeatAck(run_epoch=1, policy_version=2))
+    ready.fetch()
+    assert told == [2]
+
+
+def test_no_version_is_switched_in_while_an_evaluation_needs_the_one_held(ready, make_lease):
+    evaluation = {"purpose": "evaluation", "max_completion_tokens": 10, "policy_version": 0}
+    ready.grant(make_lease(1, num_samples=8, **evaluation), make_lease(2, **evaluation))
+    ready.turns(2)  # one of them fills the batch, the other one waits
+    ready.publish(1, shift=0.125)
+    ready.say(Notice(run_id="run-1", run_epoch=1, policy_version=1, digest=""))
+    ready.fetch()
+    assert ready.status().policy_version == 0
+    versions_at_waits = []
+    receive = ready.link.receive
+
+    def noted(timeout_seconds):
+        if timeout_seconds > 0:
+            versions_at_waits.append(ready.actor._version)
+        return receive(timeout_seconds)
+
+    ready.link.receive = noted
+    ready.turns(30)
+    assert {r.policy_versions for r in ready.link.kept.values()} == {((0, 10),)}
+    assert {key[0] for key in ready.link.kept} == {1, 2}
+    assert ready.link.reports[-1][0].policy_version == 1
+    assert set(versions_at_waits) == {1}  # it had nothing to wait for before it switched
+
+
+def test_an_evaluation_that_needs_a_newer_version_does_not_hold_it_up(ready, make_lease):
+    ready.publish(1)
+    ready.grant(make_lease(1, purpose="evaluation", policy_version=1, max_completion_tokens=16))
+    ready.say(HeartbeatAck(run_epoch=1, policy_version=1))
+    ready.fetch()
+    assert ready.status().policy_version == 1
+
+
+def test_a_fetched_version_wakes_the_idle_actor(ready):
+    before = ready.link.woken
+    ready.publish(1)
+    ready.say(HeartbeatAck(run_epoch=1, policy_version=1))
+    ready.fetch()
+    assert ready.link.woken == before + 1
+
+
+def test_a_failure_of_the_fetch_ends_the_actor_with_its_reason(ready):
+    ready.actor._fetch._failure = "fetching weights failed: OSError: no more descriptors"
+    with pytest.raises(RunStopped, match="no more descriptors"):
+        ready.actor.turn()
+
+
+def test_heartbeats_say_what_was_fetched_and_how_busy_the_actor_was(ready, make_lease):
+    ready.now += 5.0
+    metrics = ready.status().metrics
+    assert metrics["weights_fetched_bytes"] == len(ready.versions[0][1])
+    assert (metrics["weights_mismatches"], metrics["busy_seconds"]) == (0.0, 0.0)
+    assert metrics["alive_seconds"] == 6.0
+    ready.grant(make_lease(1, num_samples=2, max_completion_tokens=3))
+    sampler, engine = ready.actor._engine.step, ready.actor._engine
+
+    def slow_step(**kwargs):
+        ready.now += 0.5
+        return sampler(**kwargs)
+
+    engine.step = slow_step
+    ready.turns(12)
+    metrics = ready.status().metrics
+    steps = metrics["busy_seconds"] / 0.5
+    assert steps in (3.0, 4.0)  # and not the seconds without work
+    assert metrics["tokens_sampled"] == 6.0
 
 
 def test_an_acknowledged_heartbeat_tells_of_a_version_whose_notice_was_lost(ready):
@@ -346,13 +500,16 @@ def test_a_learner_that_comes_back_with_another_config_ends_the_actor(ready):
         ready.actor.turn()
 
 
-def test_a_new_run_epoch_drops_newer_weights_of_the_old_one(ready, make_lease):
+def test_a_new_run_epoch_drops_newer_weights_of_the_old_one(make_rig, make_lease):
+    ready = with_version_0(make_rig({"in_flight_weight_updates": False}))
     ready.grant(make_lease(1, max_completion_tokens=16))
     ready.publish(7, shift=0.125)
     ready.say(HeartbeatAck(run_epoch=1, policy_version=7))
     ready.fetch()  # version 7 waits for the lease to end
     ready.publish(2, run_epoch=2)
     ready.welcome(version=2, run_epoch=2)
+    ready.actor.turn()
+    assert ready.link.reports[-1][0].policy_version == -1
     ready.fetch()
     assert ready.status().policy_version == 2
     ready.now += 2 * RETRY_SECONDS

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import time
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +16,15 @@ from learner.resume import Resume
 from learner.run_folder import RunFolder, config_of
 from protocol.config_file import load_config
 from protocol.errors import ConfigError, DataError
+from protocol.messages import Hello, Welcome
+from protocol.peer import PeerLink
+from protocol.process import this_host
+from protocol.transport import PeerSockets
+from protocol.weights_files import learner_folder
 
 HOST = "127.0.0.1"
+DEADLINE_SECONDS = 30.0
+DIGEST_CHARACTERS = 32
 
 
 @pytest.fixture
@@ -65,7 +74,15 @@ def long_prompt(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "error", "named"),
     [
-        ({"learner": {"publish": {"kind": "lora"}}}, ConfigError, "learner.publish.kind"),
+        ({"learner": {"publish": {"kind": "lora"}}}, ConfigError, "adapters only.*tuning is full"),
+        *(
+            (
+                {"learner": {"tuning": "lora", "publish": {"kind": kind}}},
+                ConfigError,
+                f"learner.publish.kind {kind} is for versions of the whole model.*tuning is lora",
+            )
+            for kind in ("full", "delta")
+        ),
         ({"learner": {"tuning": "lora", "lora": {"layers": 9}}}, ConfigError, "lora.layers is 9"),
         ({"data": "long"}, DataError, "long.jsonl:1"),
         ({"data": {"train": ["arithmetic:add2?count=0"]}}, DataError, "add2.count=0 holds no rows"),
@@ -157,6 +174,62 @@ def test_a_resume_with_another_tuning_changes_nothing_in_the_run_folder(make_lea
         make_learner(resume=Resume(), learner={"tuning": "lora"})
     after = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     assert after == before
+
+
+def welcome_of(config, folder, port):
+    """What a learner says to a peer; returns it with what was in its folder of versions."""
+    learner = assemble(config, folder, resume=None, run_id="")
+    learner.exchange.start()
+    hello = Hello(role="actor", peer="actor-1", host=this_host(), pid=1)
+    link = PeerLink(hello, PeerSockets(f"tcp://{HOST}:{port}", "actor-1"))
+    link.start()
+    try:
+        learner.loop.publishing.publish(0, learner.loop.trainer.parameters.masters.rounded())
+        welcome, files = None, set()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while welcome is None or (welcome.weights_dir and not files):
+            assert time.monotonic() < deadline, "nothing was heard, or nothing written"
+            if (received := link.receive(0.05)) and isinstance(received.message, Welcome):
+                welcome = received.message
+            if welcome is not None and welcome.weights_dir:
+                there = Path(welcome.weights_dir).iterdir()
+                files = {path.name for path in there if len(path.name) == DIGEST_CHARACTERS}
+        return welcome, files
+    finally:
+        link.close("the test is over")
+        learner.close("the test is over")
+
+
+@pytest.mark.parametrize(
+    ("section", "is_shared"),
+    [
+        ({}, True),
+        ({"publish": {"kind": "full"}}, True),
+        ({"publish": {"share_files": False}}, False),
+        ({"tuning": "lora"}, False),
+    ],
+)
+def test_versions_are_shared_with_this_host_until_the_end_of_the_run(
+    make_config, free_port, folder, section, is_shared
+):
+    config = make_config(network={"port": free_port}, learner=section)
+    welcome, files = welcome_of(config, folder, free_port)
+    assert bool(welcome.weights_dir) == is_shared
+    if is_shared:
+        assert welcome.weights_dir == str(learner_folder(folder.path))
+        assert len(files) == 1
+        assert not Path(welcome.weights_dir).exists()
+
+
+def test_a_folder_that_cannot_be_shared_is_told_and_the_run_goes_on(
+    make_learner, folder, tmp_path, monkeypatch, caplog
+):
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    monkeypatch.setattr("learner.assemble.learner_folder", lambda run_dir: taken)
+    assert make_learner().loop.position.step == 0
+    assert "actors on this host receive every version" in caplog.text
+    assert taken.read_text() == "a file"
 
 
 def test_the_ledgers_limits_are_the_configs(make_config):

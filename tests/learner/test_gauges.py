@@ -26,6 +26,14 @@ def test_a_figure_that_has_become_null_does_not_keep_its_old_value():
     assert math.isnan(metrics.value("mlxrl_step_metric", "loss"))
 
 
+def test_idle_shares_are_shown_with_the_row_and_are_no_count_of_groups():
+    metrics = Metrics()
+    show(metrics, {"step": 1, "idle/actor": 0.25, "idle/learner": None}, {"idle/actor": 0.25})
+    assert metrics.value("mlxrl_step_metric", "idle/actor") == 0.25
+    assert math.isnan(metrics.value("mlxrl_step_metric", "idle/learner"))
+    assert b"mlxrl_groups_ended{" not in generate_latest(metrics.registry)
+
+
 def test_figures_of_reward_workers_are_shown_but_for_odd_names():
     metrics = Metrics()
     show_reward_workers(metrics, {"sandbox_jobs_total": 7.0, "Odd name": 1.0})

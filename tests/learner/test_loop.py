@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +16,19 @@ import pytest
 from learner.checkpoints import writer
 from learner.checkpoints.position import Position
 from learner.ledger.snapshot import Snapshot
-from learner.loop import Loop
+from learner.loop import Loop, publish_figures
 from learner.parameters import Parameters
+from learner.publishing.writer import Published, VersionWriter
 from learner.run_folder import RunFolder
 from learner.samples import ScoredBatch
 from learner.step import StepResult
+from protocol.delta import encode_delta
 from protocol.errors import CheckpointError, RunStopped
 from protocol.policy import Policy
 from protocol.telemetry import Metrics
 from protocol.weights import pack
+
+DEADLINE_SECONDS = 10.0
 
 
 class Script:
@@ -31,7 +36,12 @@ class Script:
 
     def __init__(self, config, sample, skips, num_batches, model_folder):
         self.log: list[str] = []
-        self.published: list[float] = []
+        self.published: dict[int, float] = {}
+        self.actor_hosts = frozenset({"elsewhere"})
+        self.wanted = -1
+        """The version that actors must hold before anything goes on; -1 waits for none."""
+        self.halted = ""
+        self._changed = threading.Condition()
         model = nn.Linear(1, 1, bias=False)
         model.weight = mx.zeros((1, 1))
         self.policy = Policy(model, SimpleNamespace(), model_folder, mx.float32, mx.float32)
@@ -45,6 +55,7 @@ class Script:
     # The exchange.
 
     def next_batch(self):
+        self._wait_for_actors()
         self.log.append("next_batch")
         self._batches += 1
         samples = (self._sample,) if self._batches <= self._num_batches else ()
@@ -52,12 +63,33 @@ class Script:
         return ScoredBatch(samples, snapshot)
 
     def evaluate(self):
+        self._wait_for_actors()
         self.log.append("evaluate")
         return (self._sample, self._sample)
 
-    def publish(self, packed, *, trained):
-        self.log.append("publish trained" if trained else "publish")
-        self.published.append(float(np.frombuffer(packed.data, np.float32)[0]))
+    def trained(self):
+        self.log.append("trained")
+        self.wanted += self.wanted >= 0
+
+    def publish(self, policy_version, packed, delta=None):
+        with self._changed:
+            self.published[policy_version] = float(np.frombuffer(packed.data, np.float32)[0])
+            self._changed.notify_all()
+
+    def halt(self, reason):
+        with self._changed:
+            self.halted = reason
+            self._changed.notify_all()
+
+    def _wait_for_actors(self):
+        """As synchronous training does."""
+        with self._changed:
+            assert self._changed.wait_for(self._may_go_on, DEADLINE_SECONDS)
+        if self.halted:
+            raise RunStopped(self.halted)
+
+    def _may_go_on(self):
+        return self.halted or self.wanted < 0 or self.wanted in self.published
 
     def skip(self, reason):
         self.log.append(f"skip {reason}")
@@ -82,6 +114,8 @@ class Script:
 
 @pytest.fixture
 def make_loop(make_config, make_sample, tmp_path):
+    opened = []
+
     def make(
         *, max_steps=4, interval=2, before=True, checkpoints=2, skips=None, batches=99, **extra: Any
     ):
@@ -93,6 +127,8 @@ def make_loop(make_config, make_sample, tmp_path):
         model_folder = tmp_path / "model"
         model_folder.mkdir(exist_ok=True)
         script = Script(config, make_sample(), skips or {}, batches, model_folder)
+        publishing = VersionWriter(script, deltas=True, encode=extra.get("encode", encode_delta))
+        opened.append(publishing)
         folder = RunFolder(tmp_path / "run")
         folder.create(config, resume=folder.path.exists())
         folder.release()
@@ -100,6 +136,7 @@ def make_loop(make_config, make_sample, tmp_path):
             config=config,
             trainer=script,  # pyright: ignore[reportArgumentType]
             exchange=script,
+            publishing=publishing,
             evaluators={"accuracy": lambda samples: {"accuracy": 0.5, "n": len(samples)}},
             num_heldout=extra.get("num_heldout", 2),
             folder=folder,
@@ -107,9 +144,12 @@ def make_loop(make_config, make_sample, tmp_path):
             position=extra.get("position", Position(0, 0, Snapshot())),
             facts={"run_epoch": "3"},
         )
+        script.wanted = loop.position.policy_version
         return loop, script
 
-    return make
+    yield make
+    for publishing in opened:
+        publishing.close(DEADLINE_SECONDS)
 
 
 def rows(loop, name):
@@ -125,13 +165,12 @@ def test_weights_are_published_before_anything_is_asked_for_and_after_every_step
     loop, script = make_loop(max_steps=3)
     loop.run()
     assert script.log == [
-        "publish",
         "evaluate",
-        *["next_batch", "step 0", "publish trained"],
-        *["next_batch", "step 1", "publish trained", "evaluate"],
-        *["next_batch", "step 2", "publish trained", "evaluate"],
+        *["next_batch", "step 0", "trained"],
+        *["next_batch", "step 1", "trained", "evaluate"],
+        *["next_batch", "step 2", "trained", "evaluate"],
     ]
-    assert script.published == [0.0, 1.0, 2.0, 3.0]
+    assert script.published == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
     assert [row["step"] for row in rows(loop, "eval.jsonl")] == [0, 2, 3]
     assert [row["policy_version"] for row in rows(loop, "eval.jsonl")] == [0, 2, 3]
     assert saved_steps(loop) == ["step_000002", "step_000003"]
@@ -159,7 +198,7 @@ def test_without_held_out_prompts_or_before_training_there_is_no_evaluation(make
     assert "evaluate" not in script.log
     loop, script = make_loop(max_steps=1, before=False, interval=0)
     loop.run()
-    assert script.log[:2] == ["publish", "next_batch"]
+    assert script.log[:1] == ["next_batch"]
 
 
 def test_the_end_of_the_data_ends_the_run_with_evaluation_and_checkpoint(make_loop):
@@ -174,7 +213,8 @@ def test_a_resumed_run_goes_on_with_the_next_step(make_loop):
     position = Position(5, 4, Snapshot(watermark=5))
     loop, script = make_loop(max_steps=7, interval=0, checkpoints=0, position=position)
     loop.run()
-    assert script.log[:3] == ["publish", "next_batch", "step 5"]
+    assert script.log[:2] == ["next_batch", "step 5"]
+    assert min(script.published) == 4
     assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [6, 7]
     assert [row["policy_version"] for row in rows(loop, "metrics.jsonl")] == [5, 6]
     assert saved_steps(loop) == ["step_000007"]
@@ -183,7 +223,7 @@ def test_a_resumed_run_goes_on_with_the_next_step(make_loop):
 def test_a_resumed_run_that_was_complete_trains_no_more(make_loop):
     loop, script = make_loop(max_steps=5, position=Position(5, 5, Snapshot()))
     loop.run()
-    assert script.log == ["publish", "evaluate"]
+    assert script.log == ["evaluate"]
     assert [row["step"] for row in rows(loop, "eval.jsonl")] == [5]
     assert saved_steps(loop) == []  # its checkpoint is the one that it was resumed from
 
@@ -194,7 +234,7 @@ def test_a_resumed_run_does_not_evaluate_twice_where_it_stands(make_loop):
     before = rows(loop, "eval.jsonl")
     again, script = make_loop(max_steps=5, position=loop.position)
     again.run()
-    assert script.log == ["publish"]
+    assert script.log == []
     assert rows(again, "eval.jsonl") == before
 
 
@@ -208,6 +248,51 @@ def test_a_row_says_the_digests_of_its_rollouts_and_of_the_weights_that_it_publi
         assert "digest/masters" not in row  # a pass over all bytes: deterministic runs alone
     assert last["digest/weights"] == pack(script.masters.rounded().items()).digest
     assert first["digest/weights"] == skipped["digest/weights"] != last["digest/weights"]
+
+
+def test_training_goes_on_while_a_version_is_being_encoded(make_loop):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def encode(tensors, old, new):
+        begun.set()
+        assert go_on.wait(DEADLINE_SECONDS)
+        return b""
+
+    loop, script = make_loop(max_steps=5, interval=0, num_heldout=0, encode=encode)
+
+    script.trained = lambda: setattr(script, "wanted", -1)  # batches are there already
+    loop.run()
+    assert begun.wait(DEADLINE_SECONDS)
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert list(script.published) == [0]  # actors wait for it, training does not
+    assert {row["publish_bytes"] for row in rows(loop, "metrics.jsonl")} == {4}
+    go_on.set()
+    loop.publishing.close(DEADLINE_SECONDS)
+
+
+def test_a_failure_to_publish_ends_the_run_with_its_reason(make_loop):
+    def encode(tensors, old, new):
+        raise MemoryError("no room for the delta")
+
+    loop, _ = make_loop(max_steps=5, interval=0, encode=encode)
+    with pytest.raises(RunStopped, match="publishing failed: MemoryError: no room for the delta"):
+        loop.run()
+    assert [row["step"] for row in rows(loop, "metrics.jsonl")] == [1]
+
+
+def test_a_row_says_what_the_newest_version_that_actors_can_have_has_cost(make_loop):
+    loop, _ = make_loop(max_steps=2, interval=0)
+    loop.run()
+    for row in rows(loop, "metrics.jsonl"):
+        assert (row["publish_bytes"], row["publish_full_bytes"]) == (4, 4)
+        assert row["seconds/publish_encode"] > 0.0
+        assert row["seconds/publish"] > 0.0
+    assert publish_figures(Published(3, 0.5, 20, 300)) == {
+        "seconds/publish_encode": 0.5,
+        "publish_bytes": 20,
+        "publish_full_bytes": 300,
+    }
+    assert set(publish_figures(None).values()) == {None}
 
 
 def test_a_checkpoint_holds_the_facts_of_its_run(make_loop):
@@ -278,7 +363,7 @@ def test_the_last_checkpoint_is_there_even_if_the_last_evaluation_fails(make_loo
 def test_a_skipped_step_raises_the_step_alone_and_drops_its_groups(make_loop):
     loop, script = make_loop(max_steps=3, interval=0, skips={1: "non_finite"})
     loop.run()
-    assert script.log.count("publish trained") == 2
+    assert script.log.count("trained") == 2
     assert "skip non_finite" in script.log
     found = rows(loop, "metrics.jsonl")
     assert [(row["step"], row["policy_version"]) for row in found] == [(1, 1), (2, 1), (3, 2)]

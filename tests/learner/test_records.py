@@ -38,7 +38,9 @@ METRICS_KEYS = [
     "seconds/wait",
     "seconds/train",
     "seconds/publish",
-    "publish_bytes",
+    "idle/actor",
+    "idle/reward_worker",
+    "idle/learner",
     "dropped/stale",
 ]
 ROLLOUT_KEYS = [
@@ -98,7 +100,7 @@ def make_result(samples, advantages=(1.0, -1.0, 0.0, 0.0, 0.0), skipped="", figu
 
 
 def make_row(samples, result, policy_version=8, counts=None):
-    clock = StepClock(100.0, 2.0, 1.0, 0.25, 4096)
+    clock = StepClock(100.0, 2.0, 1.0, 0.25)
     return metrics_row(
         step=3,
         policy_version=policy_version,
@@ -148,7 +150,12 @@ def test_reward_and_completion_figures_by_hand(samples):
     assert row["samples_per_second"] == pytest.approx(1.25)
     seconds = [row[f"seconds/{name}"] for name in ("step", "wait", "train", "publish")]
     assert seconds == [4.0, 2.0, 1.0, 0.25]
-    assert row["publish_bytes"] == 4096
+
+
+def test_the_idle_share_of_each_role_stands_in_a_row_and_null_where_it_is_unknown(samples):
+    row = make_row(samples, make_result(samples), counts={"idle/actor": 0.25})
+    assert row["idle/learner"] == 0.5  # it waited for 2 of 4 seconds
+    assert (row["idle/actor"], row["idle/reward_worker"]) == (0.25, None)
 
 
 def test_staleness_is_counted_from_the_version_that_was_trained(samples):

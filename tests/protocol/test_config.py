@@ -84,3 +84,26 @@ def test_truncated_sampling_is_refused_in_one_sentence_in_a_file_and_on_the_comm
     ):
         load_config(plain, ["generation.top_p=0.9"])
     assert load_config(plain, ["generation.temperature=0.9"]).generation.temperature == 0.9
+
+
+def colocated(stale: int, *, in_flight: bool) -> RunConfig:
+    generation = {"in_flight_weight_updates": in_flight}
+    learner = {"colocated_actor": True, "max_off_policy_steps": stale}
+    return RunConfig.model_validate(MINIMAL | {"generation": generation, "learner": learner})
+
+
+def test_a_colocated_actor_without_in_flight_updates_must_be_synchronous():
+    wanted = (
+        r"learner\.colocated_actor with generation\.in_flight_weight_updates=false needs "
+        r"learner\.max_off_policy_steps=0, found 2: .* replaces the one copy of the weights.* Set "
+    )
+    with pytest.raises(ValidationError, match=wanted):
+        colocated(2, in_flight=False)
+    assert colocated(0, in_flight=False).learner.colocated_actor
+    assert colocated(2, in_flight=True).learner.colocated_actor
+
+
+def test_a_deterministic_run_may_be_colocated():
+    learner = {"colocated_actor": True, "max_off_policy_steps": 0}
+    tree = MINIMAL | {"run": {"deterministic": True}, "learner": learner}
+    assert RunConfig.model_validate(tree).learner.colocated_actor

@@ -92,9 +92,17 @@ class FakeTransport:
         return [at for at, _, message in self.sent if isinstance(message, message_type)]
 
 
-def run_script(*script, ends_at, prepare=lambda link: None):
+class TickingTransport(FakeTransport):
+    """Time passes while the link works, too."""
+
+    def clock(self):
+        self.now += 1e-5
+        return self.now
+
+
+def run_script(*script, ends_at, prepare=lambda link: None, made_by=FakeTransport):
     """Run a link to the script's end, in the clock of the script."""
-    transport = FakeTransport(script, ends_at)
+    transport = made_by(script, ends_at)
     link = PeerLink(HELLO, transport, heartbeat_seconds=1.0, clock=transport.clock)
     transport.link = link
     prepare(link)
@@ -171,6 +179,17 @@ def test_a_learner_that_does_not_answer_finds_no_full_queues_when_it_wakes():
     assert {sample for at, sample in sent if at >= 100.0} == set(range(40))
     beats = [at for at in transport.times_of(Heartbeat) if 10.0 < at < 99.0]
     assert 15 <= len(beats) <= 20  # and heartbeats are rarer
+
+
+def test_what_is_kept_is_sent_at_once_and_not_with_the_next_heartbeat():
+    at = [1.3 + sample / 10 for sample in range(5)]
+    transport, _ = run_script(
+        (0.5, WELCOME),
+        *[(time, keep_score(sample)) for sample, time in enumerate(at)],
+        ends_at=4.0,
+        made_by=TickingTransport,
+    )
+    assert transport.times_of(Score) == pytest.approx(at, abs=0.01)
 
 
 def test_one_message_acks_many():
@@ -285,6 +304,47 @@ def test_everything_that_is_not_the_links_own_is_handed_to_the_role_in_order():
     _, link = run_script((0.5, WELCOME), (1.0, gone), (1.5, ack), ends_at=3.0)
     received = [link.receive(0.0) for _ in range(4)]
     assert [r.message if r else None for r in received] == [WELCOME, gone, ack, None]
+
+
+def test_messages_of_a_routed_channel_do_not_pass_through_the_inbox():
+    gone, ack = WeightsGone(policy_version=3), HeartbeatAck(run_epoch=2, policy_version=8)
+    arrival = Arrival(Channel.WEIGHTS, b"", encode(gone), -1)
+    routed = []
+    _, link = run_script(
+        (0.5, WELCOME),
+        (1.0, arrival),
+        (1.5, ack),
+        (2.0, Arrival(Channel.WEIGHTS, b"", [b"odd"], -1)),
+        ends_at=3.0,
+        prepare=lambda link: link.route(
+            Channel.WEIGHTS, lambda received: routed.append((threading.current_thread(), received))
+        ),
+    )
+    assert [received.message for _, received in routed] == [gone]
+    assert routed[0][0].name == "link"
+    received = [link.receive(0.0) for _ in range(3)]
+    assert [r.message if r else None for r in received] == [WELCOME, ack, None]
+    assert link.rejected == 1
+
+
+def test_a_goodbye_on_a_routed_channel_is_still_the_links_own():
+    arrival = Arrival(Channel.WEIGHTS, b"", encode(Goodbye(reason="done")), -1)
+    routed = []
+    _, link = run_script(
+        (0.5, WELCOME),
+        (1.0, arrival),
+        ends_at=3.0,
+        prepare=lambda link: link.route(Channel.WEIGHTS, routed.append),
+    )
+    assert (link.ended, routed) == ((0, "done"), [])
+
+
+def test_a_role_that_waits_is_woken():
+    link = PeerLink(HELLO, FakeTransport([], 1.0))
+    threading.Timer(0.05, link.wake).start()
+    began = time.monotonic()
+    assert link.receive(DEADLINE_SECONDS) is None
+    assert time.monotonic() - began < DEADLINE_SECONDS / 2
 
 
 def test_a_notice_is_a_single_frame_and_is_handed_to_the_role():

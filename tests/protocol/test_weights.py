@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,15 @@ preload_blas()
 import mlx.core as mx  # noqa: E402 - the BLAS must be loaded first
 
 from protocol.errors import WeightsError  # noqa: E402
-from protocol.weights import combined_digest, digest_of, file_digest, pack, unpack  # noqa: E402
+from protocol.weights import (  # noqa: E402
+    combined_digest,
+    digest_of,
+    file_digest,
+    freeze,
+    join,
+    pack,
+    unpack,
+)
 
 UNSIGNED = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32}
 DTYPES = [mx.bfloat16, mx.float16, mx.float32, mx.uint32, mx.uint8, mx.int32]
@@ -64,6 +74,23 @@ def test_unpacked_arrays_do_not_share_the_buffer():
     arrays = unpack(packed.tensors, data)
     data[:] = bytes(len(data))
     assert arrays["a"].tolist() == [1.0, 2.0]
+
+
+def test_a_frozen_version_keeps_its_bytes_whatever_becomes_of_its_arrays():
+    arrays = {"a": random_array(mx.bfloat16, (50, 70)), "b": random_array(mx.float32, (999,)).T}
+    wanted = pack(arrays.items())
+    frozen = freeze(arrays.items())
+    arrays["a"] += 1
+    mx.eval(arrays)
+    del arrays
+    mx.clear_cache()
+    others = [mx.zeros((50, 70), mx.bfloat16) + i for i in range(20)]
+    mx.eval(others)
+    with ThreadPoolExecutor(1) as other_thread:
+        digest = other_thread.submit(frozen.digest).result()
+        packed = other_thread.submit(join, frozen, digest).result()
+    assert (packed.tensors, packed.digest) == (wanted.tensors, wanted.digest)
+    assert packed.data == wanted.data
 
 
 def test_an_empty_version_is_no_bytes():

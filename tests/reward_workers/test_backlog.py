@@ -158,3 +158,46 @@ def test_an_outdated_batch_does_not_free_the_same_sample_of_the_new_epoch(backlo
 def test_work_of_another_run_epoch_is_ignored(backlog, make_work):
     backlog.add(make_work("a", run_epoch=2))
     assert backlog.waiting() == 0
+
+
+def test_busy_is_the_time_in_which_a_sample_waits_or_is_scored(make_work):
+    now = 10.0
+    backlog = Backlog(lambda: now)
+    backlog.begin(1, 2)
+    now = 12.0
+    assert backlog.seconds() == {"busy_seconds": 0.0, "alive_seconds": 2.0}
+    backlog.add(make_work("a", "b"))
+    now = 13.0
+    first, second = take(backlog), take(backlog)
+    now = 14.0
+    backlog.finish(first, scores_of(first))
+    now = 17.0
+    assert backlog.seconds() == {"busy_seconds": 5.0, "alive_seconds": 7.0}
+    backlog.finish(second, scores_of(second))
+    now = 20.0
+    assert backlog.seconds() == {"busy_seconds": 5.0, "alive_seconds": 10.0}
+
+
+def test_samples_that_a_new_run_epoch_drops_keep_nobody_busy(make_work):
+    now = 0.0
+    backlog = Backlog(lambda: now)
+    backlog.begin(1, 2)
+    backlog.add(make_work("a"))
+    outdated = take(backlog)
+    now = 1.0
+    backlog.begin(2, 2)
+    now = 5.0
+    backlog.finish(outdated, scores_of(outdated))
+    assert backlog.seconds() == {"busy_seconds": 1.0, "alive_seconds": 5.0}
+
+
+def test_a_sample_that_was_scored_before_keeps_nobody_busy(make_work):
+    now = 0.0
+    backlog = Backlog(lambda: now)
+    backlog.begin(1, 2)
+    backlog.add(make_work("a"))
+    batch = take(backlog)
+    backlog.finish(batch, scores_of(batch))
+    assert len(backlog.add(make_work("a"))) == 1
+    now = 5.0
+    assert backlog.seconds()["busy_seconds"] == 0.0

@@ -162,6 +162,7 @@ def test_heartbeats_tell_what_is_done_what_waits_and_of_the_children(
     busy = link.reports[-1]
     assert (busy.state, busy.metrics["batches_running"]) == ("scoring", 1.0)
     assert (busy.metrics["samples_waiting"], busy.metrics["children"]) == (1.0, 2.0)
+    assert 0.0 < busy.metrics["busy_seconds"] < busy.metrics["alive_seconds"]
 
 
 def test_a_sample_that_was_scored_is_answered_again_without_a_call(

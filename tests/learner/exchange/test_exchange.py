@@ -17,6 +17,7 @@ from protocol.messages import (
     Notice,
     RolloutAcks,
     ScoreAcks,
+    Welcome,
 )
 from protocol.transport import Channel
 from protocol.weights import digest_of
@@ -93,6 +94,75 @@ def test_weights_are_announced_in_one_frame_and_served_in_chunks(start):
         actor.say(Channel.WEIGHTS, request)
     actor.wait_for(Chunk, 2)
     assert b"".join(raw for _, raw in run.transport.to("actor", Chunk)) == data
+
+
+def one_batch(run, worker, actor, lease):
+    """Has a batch of one group handed over."""
+    batch = run.call(run.exchange.next_batch)
+    actor.complete(lease)
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    return batch.result(DEADLINE_SECONDS)
+
+
+def test_actors_hear_of_a_version_once_its_bytes_are_there_and_training_goes_on_before(start):
+    run = start()
+    run.publish(b"first")
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    first, second = actor.leases(2)
+    one_batch(run, worker, actor, first)
+    run.exchange.trained()
+    one_batch(run, worker, actor, second)  # the ledger does not wait for the bytes
+    assert run.exchange.counts()["trained"] == 1
+    actor.beat()
+    late = run.peer("actor-late", version=-1)
+    assert actor.wait_for(HeartbeatAck, 2)[-1].policy_version == 0
+    assert late.wait_for(Welcome)[0].policy_version == 0
+    late.say(Channel.WEIGHTS, ManifestRequest(peer="actor-late", held_version=-1))
+    assert late.wait_for(Manifest)[0].weights_digest == digest_of(b"first")
+    assert len(run.transport.published) == 1
+    run.version = 1
+    run.publish(b"second")
+    run.transport.wait_for(lambda: len(run.transport.published) == 2)
+    assert run.transport.published[1].digest == digest_of(b"second")
+    actor.beat()
+    assert actor.wait_for(HeartbeatAck, 3)[-1].policy_version == 1
+
+
+def test_an_evaluation_waits_until_actors_can_have_the_newest_version(start):
+    run = start(heldout=1, learner={"no_progress_seconds": 5.0})
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    one_batch(run, worker, actor, actor.leases(2)[0])
+    run.exchange.trained()
+    evaluation = run.call(run.exchange.evaluate)
+    run.transport.pass_time(4.0)  # it is being encoded
+    actor.beat()
+    run.transport.settle()
+    assert actor.leases(0) == []  # nothing is granted to who holds an older version
+    run.version = 1
+    run.publish(b"better")
+    run.transport.pass_time(4.0)  # the watchdog counts from the publication
+    actor.version = 1
+    actor.beat()
+    [lease] = actor.leases(1)
+    assert (lease.purpose, lease.policy_version) == ("evaluation", 1)
+    actor.complete(lease)
+    worker.score(worker.tasks(1)[0])
+    assert len(evaluation.result(DEADLINE_SECONDS)) == 1
+
+
+def test_the_exchange_knows_where_actors_are(start):
+    run = start()
+    assert run.exchange.actor_hosts == frozenset()
+    run.transport.pass_time(1.0)
+    run.peer("worker")
+    actor = run.peer("actor")
+    run.transport.pass_time(1.0)
+    assert run.exchange.actor_hosts == {"h"}
+    actor.say(Channel.CONTROL, Goodbye(reason="told to end", peer="actor"))
+    run.transport.pass_time(1.0)
+    assert run.exchange.actor_hosts == frozenset()
 
 
 def test_synchronous_training_grants_nothing_while_a_batch_is_in_hand(start):

@@ -80,7 +80,9 @@ CALLS = {
     "next_batch": lambda run: run.exchange.next_batch(),
     "evaluate": lambda run: run.exchange.evaluate(),
     "counts": lambda run: run.exchange.counts(),
+    "trained": lambda run: run.exchange.trained(),
     "skip": lambda run: run.exchange.skip("masked"),
+    "halt": lambda run: run.exchange.halt("no more"),
     "publish": lambda run: run.publish(),
 }
 
@@ -118,9 +120,22 @@ def test_a_call_after_the_end_does_not_hang(start, name):
         run.call(CALLS[name], run).result(DEADLINE_SECONDS)
 
 
+@pytest.mark.parametrize("name", ["next_batch", "evaluate"])
+def test_a_halt_ends_the_wait_and_every_later_one_with_its_reason(start, name):
+    run = start()
+    waiting = run.call(CALLS[name], run)
+    run.transport.settle()
+    assert not waiting.done()
+    run.exchange.halt("publishing failed: MemoryError: ")
+    for call in (waiting, run.call(run.exchange.next_batch)):
+        with pytest.raises(RunStopped, match="publishing failed: MemoryError"):
+            call.result(DEADLINE_SECONDS)
+    assert run.exchange.counts()["trained"] == 0  # the exchange itself lives, to say goodbye
+
+
 def test_a_mistake_of_the_training_thread_is_told_to_it(start):
     run = start()
-    run.publish(trained=True)  # there is no batch in hand
+    run.exchange.trained()  # there is no batch in hand
     with pytest.raises(RunStopped, match="AssertionError: a batch was trained"):
         run.call(run.exchange.counts).result(DEADLINE_SECONDS)
 

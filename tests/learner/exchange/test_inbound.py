@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.exchange.inbound import Inbound
-from learner.exchange.publish import CHUNK_BYTES, Publisher
+from learner.exchange.publish import CHUNK_BYTES, Delta, Publisher
 from learner.exchange.roster import Roster
 from learner.ledger import events as ev
 from protocol.messages import (
@@ -424,6 +424,19 @@ def test_a_manifest_and_its_chunks_are_served_with_their_bytes():
     assert [message.index for _, _, message, _ in chunks] == [0, 1]  # pyright: ignore
     assert b"".join(raw for *_, raw in chunks) == data
     assert gone[2] == WeightsGone(policy_version=7)
+
+
+def test_an_actor_that_has_the_bytes_before_is_given_the_delta():
+    learner = Learner("actor-1")
+    for version, data in ((6, b"abcdefgh"), (7, b"abcdefgX")):
+        payload = memoryview(b"X")
+        delta = Delta(digest_of(b"abcdefgh"), payload, digest_of(payload))
+        packed = PackedWeights((), memoryview(data), digest_of(data))
+        learner.publisher.add(version, packed, delta if version == 7 else None)
+    for held in ("", digest_of(b"abcdefgh"), digest_of(b"of another run")):
+        asked = ManifestRequest(peer="actor-1", held_version=6, held_digest=held)
+        learner.take(Channel.WEIGHTS, "actor-1", asked)
+    assert [message.kind for _, _, message in learner.answers()] == ["full", "delta", "full"]  # pyright: ignore
 
 
 def test_once_the_run_is_over_everyone_hears_goodbye():

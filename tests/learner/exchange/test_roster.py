@@ -1,11 +1,13 @@
 """Who is registered, and when a peer counts as lost; the clock is a number."""
 
 import math
+import os
 
 import pytest
 
 from learner.exchange.roster import DISCONNECT_GRACE_SECONDS, Left, Roster
 from protocol.messages import Heartbeat, Hello, Role
+from protocol.process import this_host
 
 SILENCE = 10.0
 
@@ -116,3 +118,16 @@ def test_figures_are_summed_over_the_peers_of_a_role(roster):
         member = roster.register(said, connection=1, now=0.0)
         roster.heard(member, heartbeat(said.peer, metrics=figures), 1, 0.0)
     assert dict(roster.sums("reward_worker")) == {"jobs": 5.5, "more": 1.0}
+
+
+def test_a_peer_in_the_learners_own_process_is_on_no_host():
+    roster = Roster(10.0)
+    own = Hello(role="actor", peer="own", host=this_host(), pid=os.getpid())
+    roster.register(own, 1, 0.0)
+    assert roster.hosts("actor") == frozenset()
+    beside = Hello(role="actor", peer="beside", host=this_host(), pid=os.getpid() + 1)
+    roster.register(beside, 2, 0.0)
+    elsewhere = Hello(role="actor", peer="elsewhere", host="mac-b", pid=os.getpid())
+    roster.register(elsewhere, 3, 0.0)
+    assert roster.hosts("actor") == {this_host(), "mac-b"}
+    assert roster.hosts("reward_worker") == frozenset()

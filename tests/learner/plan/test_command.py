@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from learner.plan import command
-from learner.plan.command import make_plan, plan_and_show
+from learner.plan.command import Findings, make_plan, plan_and_show
 from learner.plan.machine import Machine
 from learner.plan.probe import measure
+from learner.plan.seconds import Parts
+from learner.plan.work import Needs, Work
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
 
@@ -53,7 +55,44 @@ def test_a_plan_of_a_run_that_fits_ends_with_0(run_file, capsys):
     assert said.startswith("learner x1: ")
     assert "completions of 4 (half of the bound" in said
     assert "completions of 8 (generation.max_completion_tokens)" in said
+    assert "\ncolocated (learner.colocated_actor=true, roles.actor=0): " in said
     assert said.endswith("it fits\n")
+
+
+@pytest.fixture
+def probed(monkeypatch):
+    """Answers in the probe's place; keeps the options of each call."""
+    calls: list[tuple[str, ...]] = []
+    parts = Parts(learner=2.0, prefill=0.1, decode=0.05, decode_rows=6)
+
+    def probe(_config, _file, _expected, *options):
+        calls.append(options)
+        return Findings(Work(9, 8, Needs()), 9.0, parts, 0)
+
+    monkeypatch.setattr(command, "_probe", probe)
+    return calls
+
+
+def test_a_plan_compares_both_places_for_generation(run_file, probed, monkeypatch):
+    monkeypatch.setattr(command, "this_machine", lambda: Machine(8 << 30, 2, has_metal=False))
+    config, path = run_file()
+    plan = make_plan(config, path, 4)
+    # learner 2 s; actor 3 x 0.1 + 4 x 0.05 = 0.5 s, beside it or after it
+    assert plan.other_way.startswith("colocated (learner.colocated_actor=true, roles.actor=0): ")
+    assert "about 2.53 s a step instead of 2.03 s: separate actors are faster" in plan.other_way
+    learner = {"groups_per_step": 3, "colocated_actor": True}
+    config, path = run_file(learner=learner, roles={"actor": 0})
+    colocated = make_plan(config, path, 4)
+    assert colocated.other_way.startswith("separate actors (learner.colocated_actor=false, roles.a")
+    assert "about 2.03 s a step instead of 2.53 s" in colocated.other_way
+    assert colocated.memory.total_bytes < plan.memory.total_bytes
+    assert probed == [("--needs-only",), ("--rows", "6")] * 2
+
+
+def test_a_plan_times_the_rows_that_the_bound_on_the_cache_lets_in(run_file, probed):
+    config, path = run_file(generation={"group_size": 2, "max_kv_bytes": 1})
+    make_plan(config, path, 4)
+    assert probed[1] == ("--rows", "2")
 
 
 def test_a_plan_of_a_run_that_does_not_fit_ends_with_2_and_times_nothing(

@@ -64,6 +64,8 @@ def test_the_cheapest_setting_that_helps_is_named(huge, make_run, machine):
     machine(300 * GIB, has_metal=True)
     assert "set roles.actor=1," in refusal(config)
     machine(200 * GIB, has_metal=True)
+    assert "set learner.colocated_actor=true and roles.actor=0," in refusal(config)
+    machine(120 * GIB, has_metal=True)
     assert "4-bit copy" in refusal(config)
 
 
@@ -139,10 +141,11 @@ def test_changes_are_single_and_the_run_stays_the_same_otherwise(make_llama, mak
     found = list(changes(shape, config))
     settings = [change.setting for change in found]
     assert settings[:2] == ["learner.logits_chunk_tokens=128", "learner.logits_chunk_tokens=64"]
-    assert settings[-4:] == [
+    assert settings[-5:] == [
         "learner.grad_checkpoint=true",
         "roles.actor=2",
         "roles.actor=1",
+        "learner.colocated_actor=true and roles.actor=0",
         "learner.tuning=lora",
     ]
     before = config.model_dump()
@@ -155,7 +158,15 @@ def test_changes_are_single_and_the_run_stays_the_same_otherwise(make_llama, mak
             for key, value in keys.items()
             if after[section][key] != value
         ]
-        assert len(differ) == 1
+        assert len(differ) == len(change.setting.split(" and "))
+
+
+def test_colocating_is_no_remedy_where_the_config_refuses_it(make_llama, make_run):
+    folder = make_llama()
+    config = make_run(folder, generation={"in_flight_weight_updates": False})
+    shape = read_shape(str(folder))
+    assert shape is not None
+    assert not any("colocated" in change.setting for change in changes(shape, config))
 
 
 def test_sizes_are_told_in_three_figures():

@@ -5,8 +5,6 @@ import pytest
 from learner.plan.activations import head_bytes, kept_numbers
 from learner.plan.memory import (
     actor_parts,
-    cache_bytes,
-    decoded_rows,
     learner_parts,
     optimizer_bytes,
     predict_memory,
@@ -97,31 +95,6 @@ def test_gradient_checkpointing_takes_less_in_a_deep_model(make_llama, make_run,
     assert total(grad_checkpoint=True) < 0.6 * total()
 
 
-def test_a_cache_grows_by_256_tokens(llama, make_run):
-    # keys and values, 2 layers, 5 rows, kv 4, float32
-    for longest, columns in ((256, 256), (257, 512)):
-        config = make_run(llama[0], generation={"max_completion_tokens": longest - 9})
-        found = cache_bytes(llama[1], config, WORK, 5, 4)
-        assert found == 2 * 2 * 5 * columns * 4 * 4
-
-
-@pytest.mark.parametrize(
-    ("max_sequences", "num_heldout", "rows"),
-    [(64, 0, 32), (16, 0, 16), (64, 40, 40), (4, 0, 8)],
-    ids=["in flight", "bounded", "evaluated", "one group"],
-)
-def test_an_actor_decodes_what_there_is_up_to_its_bound(
-    llama, make_run, max_sequences, num_heldout, rows
-):
-    # 2 groups of 8 for this step and for the one before: 32
-    config = make_run(
-        llama[0],
-        generation={"group_size": 8, "max_sequences": max_sequences},
-        learner={"groups_per_step": 2, "max_off_policy_steps": 1},
-    )
-    assert decoded_rows(config, Work(9, 8, Needs(), num_heldout)) == rows
-
-
 def test_an_actor_holds_the_model_its_caches_and_a_version_on_its_way(llama, make_run):
     config = make_run(
         llama[0],
@@ -130,9 +103,57 @@ def test_an_actor_holds_the_model_its_caches_and_a_version_on_its_way(llama, mak
     )
     trained = trained_part(llama[1], config, has_metal=False)
     found = actor_parts(llama[1], config, WORK, trained, has_metal=False)
-    cache = 2 * 2 * 8 * 256 * 4 * 4
+    cache = 2 * 2 * 8 * 64 * 4 * 4
     # of two layers three quarters stand beside it while completions join
     assert found == {"model": 4 * NUMBERS, "KV cache and logits": cache * 7 // 4 + 2 * NUMBERS}
+
+
+def test_a_colocated_actor_adds_its_caches_to_the_learner_and_no_model(llama, make_run):
+    def config(colocated):
+        return make_run(
+            llama[0],
+            generation={"group_size": 8, "max_completion_tokens": 1000},
+            learner={
+                "groups_per_step": 1,
+                "max_off_policy_steps": 0,
+                "colocated_actor": colocated,
+            },
+        )
+
+    cache = 2 * 2 * 8 * 1024 * 4 * 4  # 8 prompt tokens and 1000 of the completion, by 64
+    apart, together = parts(llama, config(False)), parts(llama, config(True))
+    assert together["KV cache"] == cache
+    assert together["decoding"] == cache * 3 // 4  # rows that join: more than training takes
+    common = {"model", "masters and moments", "published versions"}
+    assert together.keys() == common | {"KV cache", "decoding"}
+    assert {name: together[name] for name in common} == {name: apart[name] for name in common}
+
+
+def test_training_is_the_peak_beside_caches_where_it_takes_more_than_decoding(llama, make_run):
+    config = make_run(llama[0], generation={"group_size": 2}, learner={"groups_per_step": 40})
+    colocated = make_run(
+        llama[0],
+        generation={"group_size": 2, "max_kv_bytes": 1},
+        learner={"groups_per_step": 40, "colocated_actor": True},
+    )
+    work = Work(9, 256, Needs())
+    apart, together = parts(llama, config, work), parts(llama, colocated, work)
+    cache = 2 * 2 * 320 * 4 * 4  # one completion: 8 + 256 tokens, by 64
+    assert together == {**apart, "KV cache": cache}
+
+
+def test_a_bound_on_the_cache_bounds_an_actors_memory(llama, make_run):
+    def actor(max_kv_bytes):
+        config = make_run(
+            llama[0],
+            generation={"group_size": 8, "max_completion_tokens": 8, "max_kv_bytes": max_kv_bytes},
+        )
+        trained = trained_part(llama[1], config, has_metal=False)
+        return actor_parts(llama[1], config, WORK, trained, has_metal=False)["KV cache and logits"]
+
+    token = 2 * 2 * 4 * 4
+    assert actor(16 * 64 * token) == 16 * 64 * token * 7 // 4 + 2 * NUMBERS  # 8 + 8 tokens each
+    assert actor(0) == 64 * 64 * token * 7 // 4 + 2 * NUMBERS
 
 
 def test_roles_add_up(llama, make_run):

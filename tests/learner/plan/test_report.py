@@ -20,10 +20,10 @@ MEMORY = Memory(
 STEP = StepSeconds(1.0, 0.5, 1.25, "the learner", 640.0)
 
 
-def make(gib=10, seconds: StepSeconds | None = STEP, refusal="", working_set=0):
+def make(gib=10, seconds: StepSeconds | None = STEP, refusal="", working_set=0, other=""):
     machine = Machine(gib * GIB, 8, has_metal=bool(working_set))
     work = Work(9, 8, Needs())
-    return Plan(MEMORY, machine, work, ("as it is",), seconds, refusal, working_set)
+    return Plan(MEMORY, machine, work, ("as it is",), seconds, refusal, working_set, other)
 
 
 def test_a_plan_says_what_it_takes_and_what_it_assumes():
@@ -35,6 +35,12 @@ def test_a_plan_says_what_it_takes_and_what_it_assumes():
         "assumed: as it is",
         "it fits",
     ]
+
+
+def test_another_way_is_told_after_the_seconds_of_this_one():
+    said = list(lines(make(other="colocated: better")))
+    assert said[2].startswith("a step: ")
+    assert said[3] == "colocated: better"
 
 
 def test_a_plan_that_does_not_fit_says_what_to_change():

@@ -11,12 +11,13 @@ TWO_CORES, GPU = Machine(GIB, 2, has_metal=False), Machine(GIB, 8, has_metal=Tru
 PARTS = Parts(learner=2.0, prefill=0.1, decode=0.05, decode_rows=32)
 
 
-def make(make_run, actors=1, staleness=1):
+def make(make_run, actors=1, staleness=1, *, colocated=False):
+    learner = {"groups_per_step": 4, "max_off_policy_steps": staleness}
     return make_run(
         "unused",
         roles={"actor": actors},
         generation={"group_size": 8},
-        learner={"groups_per_step": 4, "max_off_policy_steps": staleness},
+        learner={**learner, "colocated_actor": colocated},
     )
 
 
@@ -60,14 +61,30 @@ def test_actors_elsewhere_are_not_waited_for(make_run):
     assert total(make(make_run, actors=0), PARTS) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("machine", [TWO_CORES, GPU], ids=["two cores", "gpu"])
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_colocated_actor_takes_turns_with_the_learner(make_run, machine, staleness):
+    config = make(make_run, 0, staleness, colocated=True)
+    found = predict_seconds(config, PARTS, 10, machine)
+    assert found.total - HANDOVER_SECONDS == pytest.approx(2.9)
+    assert (found.actor, found.bound_by) == (pytest.approx(0.9), "learner and actors in turn")
+    assert found.actor_tokens_per_second == pytest.approx(32 / 0.05)
+
+
+def test_a_colocated_actor_shares_the_groups_with_others(make_run):
+    # two groups each: 2 x 0.1 + 0.5 = 0.7
+    config = make(make_run, 1, colocated=True)
+    assert total(config, PARTS) == pytest.approx(2.0 + 0.7)
+    assert total(config, PARTS, GPU) == pytest.approx(2.0 + 2 * 0.7)
+
+
 @pytest.mark.parametrize(
-    ("actors", "max_sequences", "rows"), [(1, 64, 32), (2, 64, 16), (3, 64, 16), (1, 20, 16)]
+    ("actors", "max_rows", "rows"), [(1, 64, 32), (2, 64, 16), (3, 64, 16), (1, 20, 16), (1, 3, 8)]
 )
-def test_an_actors_batch_is_its_share_in_whole_groups(make_run, actors, max_sequences, rows):
-    config = make_run(
-        "unused",
-        roles={"actor": actors},
-        generation={"group_size": 8, "max_sequences": max_sequences},
-        learner={"groups_per_step": 4},
-    )
-    assert rows_per_actor(config) == rows
+def test_an_actors_batch_is_its_share_in_whole_groups(make_run, actors, max_rows, rows):
+    assert rows_per_actor(make(make_run, actors), max_rows) == rows
+
+
+def test_a_colocated_actors_batch_is_its_share_too(make_run):
+    assert rows_per_actor(make(make_run, 0, colocated=True), 64) == 32
+    assert rows_per_actor(make(make_run, 1, colocated=True), 64) == 16

@@ -1,0 +1,68 @@
+"""The chunks of one payload: which are here, and which to ask for next."""
+
+from collections import deque
+
+import numpy as np
+
+from protocol.messages import Chunk, ChunkRequest, Manifest
+from protocol.wire import Buffer
+
+CREDIT = 8
+"""Chunks asked for and not yet here."""
+
+
+class Assembly:
+    """One payload on its way. Whatever comes twice, late or in another order does no harm."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        # Not a bytearray: it is filled with zeros first, and no other thread runs meanwhile.
+        self.data = np.empty(manifest.total_bytes, np.uint8).data
+        num_chunks = -(-manifest.total_bytes // manifest.chunk_bytes)
+        self._missing = set(range(num_chunks))
+        self._to_ask = deque(range(num_chunks))
+        self._asked: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Every chunk is here."""
+        return not self._missing
+
+    @property
+    def more_than_half(self) -> bool:
+        """Less is to come than is here."""
+        return 2 * len(self._missing) * self.manifest.chunk_bytes < len(self.data)
+
+    def requests(self, credit: int = CREDIT) -> list[ChunkRequest]:
+        """What to ask for now, within the credit; it counts as asked."""
+        found: list[ChunkRequest] = []
+        while self._to_ask and len(self._asked) < credit:
+            index = self._to_ask.popleft()
+            if index not in self._missing:
+                continue  # it came late, after it was to be asked for again
+            self._asked.add(index)
+            found.append(
+                ChunkRequest(
+                    policy_version=self.manifest.policy_version,
+                    digest=self.manifest.digest,
+                    index=index,
+                )
+            )
+        return found
+
+    def take(self, chunk: Chunk, raw: Buffer) -> bool:
+        """Store a chunk; False where it is none of this payload, or is here already."""
+        start = chunk.index * self.manifest.chunk_bytes
+        wanted = min(self.manifest.chunk_bytes, len(self.data) - start)
+        ours = chunk.digest == self.manifest.digest and chunk.index in self._missing
+        if not ours or len(raw) != wanted:
+            return False
+        self.data[start : start + wanted] = raw
+        self._missing.discard(chunk.index)
+        self._asked.discard(chunk.index)
+        return True
+
+    def ask_again(self) -> None:
+        """Let what was asked for and never came be asked for again."""
+        self._to_ask.extendleft(sorted(self._asked, reverse=True))
+        self._asked.clear()

@@ -1,0 +1,50 @@
+"""What a version's way to one receiver is made of, each part measured alone."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from actors.assembly import CREDIT
+from bench.table.weights_wire import SMOLLM2_BYTES, WeightsWire
+from learner.exchange.publish import CHUNK_BYTES
+from protocol import transport
+from protocol.weights import digest_of
+
+REPEATS = 5
+
+
+def profile() -> str:
+    """Seconds of the whole, and of its parts."""
+    wire = WeightsWire(1, SMOLLM2_BYTES)
+    try:
+        rounds = [(wire.chunks_seconds(), wire.tcp_seconds()) for _ in range(REPEATS + 1)]
+    finally:
+        wire.close()
+    data, room = bytes(SMOLLM2_BYTES), bytearray(SMOLLM2_BYTES)
+    turns = -(-SMOLLM2_BYTES // (CREDIT * CHUNK_BYTES))
+    gathering = getattr(transport, "GATHER_SECONDS", 0.0)
+    lines = [
+        ("chunks, one receiver", median(ours for ours, _ in rounds[1:])),
+        ("raw TCP", median(theirs for _, theirs in rounds[1:])),
+        ("the digest", _median_seconds(lambda: digest_of(data))),
+        ("a copy of the bytes into their place", _median_seconds(lambda: _copy(room, data))),
+        ("fresh memory for them", _median_seconds(lambda: bytearray(SMOLLM2_BYTES))),
+        (f"{turns} turns of {CREDIT} chunks, if each waits {gathering} s", turns * gathering),
+    ]
+    return "\n".join(f"{seconds:8.3f} s  {what}" for what, seconds in lines)
+
+
+def _copy(room: bytearray, data: bytes) -> None:
+    view = memoryview(data)
+    for start in range(0, len(data), CHUNK_BYTES):
+        room[start : start + CHUNK_BYTES] = view[start : start + CHUNK_BYTES]
+
+
+def _median_seconds(once: Callable[[], Any]) -> float:
+    took: list[float] = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        once()
+        took.append(time.perf_counter() - began)
+    return median(took)

@@ -1,0 +1,1 @@
+"""Policy versions on their way out of training: packed, shared and encoded in threads."""

@@ -1,0 +1,317 @@
+"""Versions as files that processes of one host share: each is mapped, verified and never changed.
+
+A file is named by the digest of its bytes, written beside under a temporary name and renamed when
+whole. Nobody writes into a named file, so a reader's mapping stays good, also after the file was
+removed or replaced. Nothing is synced: what a crash of the host leaves is found by its digest.
+Locks are the kernel's (flock), hence free again when their holder dies, however it dies; a folder
+in memory whose owner has died is removed by the next learner that starts. A folder is its user's
+alone (0700): who can write there decides what the policy is.
+"""
+
+import contextlib
+import fcntl
+import logging
+import mmap
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import xxhash
+
+from protocol.errors import WeightsError
+from protocol.wire import Buffer
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_LOCK = ".lock"
+_OWNER = "owner.lock"
+_TEMPORARY = ".part"
+_CLAIM_TRIES, _CLAIM_SECONDS = 50, 0.1
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there, 0700
+_MOUNTS = Path("/proc/self/mounts")
+_REMEDY = "remove it, or set learner.publish.share_files to false"
+
+log = logging.getLogger("protocol.weights_files")
+
+
+def learner_folder(run_dir: Path) -> Path:
+    """Where the learner of this run shares its versions, the same after a restart.
+
+    In memory where Linux offers that; elsewhere (macOS) in the run folder, where the page cache
+    serves as well.
+    """
+    run_dir = run_dir.resolve()
+    if not _is_writable_tmpfs(_SHARED_MEMORY):
+        return run_dir / "weights"
+    path_digest = xxhash.xxh3_64_hexdigest(os.fsencode(run_dir))  # names repeat elsewhere
+    return _SHARED_MEMORY / f"{_prefix()}{run_dir.name[:40]}-{path_digest}"
+
+
+def remove_abandoned_folders() -> None:
+    """Remove this user's `learner_folder`s in memory that no living learner has claimed.
+
+    A learner that was killed leaves its versions there, and perhaps nobody starts its run again.
+    Only what `WeightsFiles` makes is removed; a folder that holds something else stays with it.
+    """
+    if not _is_writable_tmpfs(_SHARED_MEMORY):
+        return
+    name = re.compile(re.escape(_prefix()) + r".*-[0-9a-f]{16}", re.DOTALL)
+    for folder in sorted(_SHARED_MEMORY.iterdir()):
+        if name.fullmatch(folder.name):
+            with contextlib.suppress(OSError, WeightsError):  # another was quicker, or odd
+                _check_owned(folder)
+                _remove_if_abandoned(folder)
+
+
+def host_folder(run_id: str) -> Path:
+    """Where actors on another host than the learner's share what one of them fetched.
+
+    Raises:
+        WeightsError: the run's id is no plain name.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise WeightsError(f"run id {run_id!r} cannot name a folder")
+    named = os.environ.get("MLX_RL_CACHE")
+    cache = Path(named).expanduser() if named else Path.home() / ".cache/mlx-rl-trainer"
+    return cache / "weights" / run_id
+
+
+class WeightsLock:
+    """One process's turn at a version; free after `release`, or when the process has died."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let the next one in; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class WeightsFiles:
+    """The versions in one folder, which is made if it does not exist.
+
+    Args:
+        folder: on a file system of this host.
+
+    Raises:
+        WeightsError: the folder cannot be made, or others could write there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._make()
+
+    def claim(self) -> WeightsLock:
+        """Own the folder until `release`, or this process's end: it is not abandoned meanwhile.
+
+        Raises:
+            WeightsError: another process owns it, or it cannot hold locks.
+        """
+        for _ in range(_CLAIM_TRIES):
+            try:
+                descriptor = _open_locked(self._folder / _OWNER)
+            except FileNotFoundError:  # just removed, as one that was left behind
+                self._make()
+                continue
+            except OSError as error:
+                raise WeightsError(f"{self._folder} cannot hold a lock: {error}") from error
+            if descriptor is not None:
+                return WeightsLock(descriptor)
+            time.sleep(_CLAIM_SECONDS)  # somebody may be at removing it
+        raise WeightsError(f"{self._folder} is in use by another process")
+
+    def read(self, weights_digest: str, num_bytes: int) -> memoryview | None:
+        """The version's bytes, mapped and verified; None if they are not here.
+
+        A file that holds something else is removed.
+
+        Raises:
+            WeightsError: `weights_digest` is no digest.
+        """
+        path = self._path(weights_digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            data = _mapped(descriptor, num_bytes)
+            if data is not None and xxhash.xxh3_128_hexdigest(data) == weights_digest:
+                return data
+            log.warning("%s is damaged or of another size: removed", path)
+            if _is_at(path, descriptor):  # a good one may have taken its name meanwhile
+                path.unlink()
+        except OSError as error:
+            log.warning("%s cannot be read: %s", path, error)
+        finally:
+            os.close(descriptor)  # the mapping stays
+        return None
+
+    def write(self, weights_digest: str, data: Buffer) -> bool:
+        """Share a version; False, with a line in the log, where the folder does not take it.
+
+        The caller vouches for the digest; readers check it.
+
+        Raises:
+            WeightsError: `weights_digest` is no digest.
+        """
+        path = self._path(weights_digest)
+        temporary = self._temporary()
+        try:
+            while (descriptor := _open_locked(temporary)) is None:
+                temporary = self._temporary()  # `keep` of another process took it for a dead one's
+            try:
+                _write_all(descriptor, data)
+                temporary.rename(path)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            log.warning("version %s is not shared in %s: %s", weights_digest, self._folder, error)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            return False
+        return True
+
+    def keep(self, weights_digests: Collection[str]) -> None:
+        """Remove all versions but these, and what the dead left; mapped ones stay readable."""
+        try:
+            names = os.listdir(self._folder)
+        except OSError as error:
+            log.warning("%s cannot be listed: %s", self._folder, error)
+            return
+        for name in names:
+            path = self._folder / name
+            if path.suffix in (_LOCK, _TEMPORARY):
+                _remove_if_nobody_holds(path)
+            elif _DIGEST.fullmatch(name) and name not in weights_digests:
+                with contextlib.suppress(OSError):  # another process was quicker
+                    path.unlink()
+
+    def try_lock(self, weights_digest: str) -> WeightsLock | None:
+        """The turn to fetch this version; None while another process or thread has it.
+
+        Raises:
+            WeightsError: `weights_digest` is no digest, or the folder cannot hold locks.
+        """
+        path = self._path(weights_digest).with_suffix(_LOCK)
+        try:
+            descriptor = _open_locked(path)
+        except OSError as error:
+            raise WeightsError(f"{self._folder} cannot hold a lock: {error}") from error
+        return None if descriptor is None else WeightsLock(descriptor)
+
+    def _make(self) -> None:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_owned(self._folder)
+        except OSError as error:
+            raise WeightsError(
+                f"{self._folder} cannot hold shared weights ({error}): {_REMEDY}"
+            ) from error
+
+    def _path(self, weights_digest: str) -> Path:
+        """The only way from a digest, which may come from the wire, to the file system."""
+        if not _DIGEST.fullmatch(weights_digest):
+            raise WeightsError(f"{weights_digest!r} is no xxh3-128 digest")
+        return self._folder / weights_digest
+
+    def _temporary(self) -> Path:
+        return self._folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
+
+
+def _prefix() -> str:
+    """How the names of this user's folders in memory begin."""
+    return f"mlx-rl-trainer-{os.geteuid()}-"
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Remove a folder of versions unless a living process has claimed it."""
+    if (descriptor := _open_locked(folder / _OWNER)) is None:
+        return
+    try:
+        for name in os.listdir(folder):
+            is_ours = _DIGEST.fullmatch(name) or Path(name).suffix in (_LOCK, _TEMPORARY)
+            if is_ours and name != _OWNER:
+                (folder / name).unlink()
+        # The lock is the last to go: who claims the folder before has to wait, and who claims it
+        # from now on makes a lock of its own, with which the folder is not empty and stays.
+        (folder / _OWNER).unlink()
+        folder.rmdir()
+        log.info("removed %s: its learner had been killed", folder)
+    finally:
+        os.close(descriptor)
+
+
+def _is_writable_tmpfs(folder: Path) -> bool:
+    try:
+        mounts = [line.split()[1:3] for line in _MOUNTS.read_text().splitlines()]
+    except OSError:  # no Linux
+        return False
+    return [str(folder), "tmpfs"] in mounts and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _check_owned(folder: Path) -> None:
+    """Raise WeightsError unless the folder is this user's and nobody else's."""
+    facts = folder.lstat()
+    problem = ""
+    if not stat.S_ISDIR(facts.st_mode):
+        problem = "is a link or a file, wanted a folder"
+    elif facts.st_uid != os.geteuid():
+        problem = f"belongs to user {facts.st_uid}, wanted {os.geteuid()}"
+    elif facts.st_mode & 0o077:
+        problem = f"has mode {stat.S_IMODE(facts.st_mode):04o}, wanted 0700"
+    if problem:
+        raise WeightsError(f"{folder} {problem}: others could swap the weights; {_REMEDY}")
+
+
+def _mapped(descriptor: int, num_bytes: int) -> memoryview | None:
+    """The bytes, read-only; None if it is no file of this user and size."""
+    facts = os.fstat(descriptor)
+    is_ours = stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid()
+    if not is_ours or facts.st_size != num_bytes:
+        return None
+    if not num_bytes:
+        return memoryview(b"")  # nothing cannot be mapped
+    return memoryview(mmap.mmap(descriptor, num_bytes, access=mmap.ACCESS_READ))
+
+
+def _write_all(descriptor: int, data: Buffer) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _open_locked(path: Path) -> int | None:
+    """A descriptor of the file, made if need be, whose lock only this descriptor holds.
+
+    None while another holds it, or when it was removed meanwhile: its lock would exclude nobody.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(os.close, descriptor)
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                on_failure.pop_all()
+                return descriptor
+    return None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the name still means the open file."""
+    return os.path.samestat(os.fstat(descriptor), path.lstat())
+
+
+def _remove_if_nobody_holds(path: Path) -> None:
+    """Remove a lock or a temporary file that no living process works with."""
+    with contextlib.suppress(OSError):  # another process was quicker
+        if (descriptor := _open_locked(path)) is not None:
+            try:
+                path.unlink()
+            finally:
+                os.close(descriptor)
