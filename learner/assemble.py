@@ -186,7 +186,7 @@ def ledger_limits(config: RunConfig) -> LedgerLimits:
         max_off_policy_steps=section.max_off_policy_steps,
         max_completion_tokens=config.generation.max_completion_tokens,
         max_attempts=section.max_attempts,
-        lease_seconds=section.lease_seconds,
+        lease_seconds=_lease_seconds(config),
         score_seconds=section.score_seconds,
         prompts_low_water=in_flight,
         max_refill_groups=section.max_refill_groups,
@@ -194,6 +194,14 @@ def ledger_limits(config: RunConfig) -> LedgerLimits:
         pass_reward=config.data.pass_reward,
         deterministic=config.run.deterministic,
     )
+
+
+def _lease_seconds(config: RunConfig) -> float:
+    """A colocated actor makes no progress while a step is trained, and cannot be lost alone."""
+    section = config.learner
+    if section.colocated_actor:
+        return max(section.lease_seconds, section.no_progress_seconds)
+    return section.lease_seconds
 
 
 def _load(config: RunConfig) -> Policy:

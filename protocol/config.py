@@ -213,7 +213,8 @@ class LearnerSection(Section):
     max_attempts: int = Field(default=10, gt=0)
     """A group that was given out this often without success is dropped."""
     lease_seconds: float = Field(default=60.0, gt=0.0)
-    """Without progress for this long, a lease goes to another actor."""
+    """Without progress for this long, a lease goes to another actor (with colocated_actor, after
+    no_progress_seconds: that actor stands still while a step is trained)."""
     score_seconds: float = Field(default=120.0, gt=0.0)
     """Without a score for this long, a sample goes to another reward worker."""
     max_refill_groups: int = Field(default=0, ge=0)

@@ -30,6 +30,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _LOCK = ".lock"
 _OWNER = "owner.lock"
 _TEMPORARY = ".part"
+_MAKE_TRIES = 10
 _CLAIM_TRIES, _CLAIM_SECONDS = 50, 0.1
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made there, 0700
 _MOUNTS = Path("/proc/self/mounts")
@@ -206,13 +207,17 @@ class WeightsFiles:
         return None if descriptor is None else WeightsLock(descriptor)
 
     def _make(self) -> None:
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_owned(self._folder)
-        except OSError as error:
-            raise WeightsError(
-                f"{self._folder} cannot hold shared weights ({error}): {_REMEDY}"
-            ) from error
+        for left in reversed(range(_MAKE_TRIES)):
+            try:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _check_owned(self._folder)
+            except OSError as error:
+                if left and isinstance(error, FileExistsError | FileNotFoundError):
+                    continue  # perhaps removed at this moment, as one that was left behind
+                raise WeightsError(
+                    f"{self._folder} cannot hold shared weights ({error}): {_REMEDY}"
+                ) from error
+            return
 
     def _path(self, weights_digest: str) -> Path:
         """The only way from a digest, which may come from the wire, to the file system."""

@@ -258,6 +258,15 @@ def test_the_ledgers_limits_are_the_configs(make_config):
     assert ledger_limits(make_config(**sections)).deterministic
 
 
+def test_a_colocated_actors_leases_outlast_a_step(make_config):
+    section = {"lease_seconds": 11.0, "no_progress_seconds": 90.0}
+    assert ledger_limits(make_config(learner=section)).lease_seconds == 11.0
+    colocated = {**section, "colocated_actor": True}
+    assert ledger_limits(make_config(learner=colocated)).lease_seconds == 90.0
+    longer = {**colocated, "lease_seconds": 120.0}
+    assert ledger_limits(make_config(learner=longer)).lease_seconds == 120.0
+
+
 def test_an_evaluator_that_is_named_twice_is_refused(make_config):
     twice = [{"name": "accuracy"}, {"name": "accuracy", "threshold": 0.5}]
     with pytest.raises(ConfigError, match="names accuracy twice"):

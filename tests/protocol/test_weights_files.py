@@ -659,6 +659,20 @@ def test_a_claim_waits_for_who_removes_the_folder_and_makes_it_anew(folder, file
     claim.release()
 
 
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(folder, monkeypatch):
+    check, checked = vars(weights_files)["_check_owned"], []
+
+    def check_late(path):
+        checked.append(path)
+        if len(checked) == 1:
+            path.rmdir()
+        check(path)
+
+    monkeypatch.setattr(weights_files, "_check_owned", check_late)
+    assert WeightsFiles(folder).write(DIGEST, BYTES)
+    assert checked == [folder] * 2
+
+
 def test_a_folder_that_another_process_owns_is_refused(folder, files, monkeypatch):
     monkeypatch.setattr(weights_files.time, "sleep", lambda _: None)
     claim = files.claim()
