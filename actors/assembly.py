@@ -4,21 +4,35 @@ from collections import deque
 
 import numpy as np
 
+from protocol.errors import WeightsError
 from protocol.messages import Chunk, ChunkRequest, Manifest
 from protocol.wire import Buffer
 
 CREDIT = 8
 """Chunks asked for and not yet here."""
+MAX_CHUNKS = 2**20
+"""Each is remembered until it is here."""
 
 
 class Assembly:
-    """One payload on its way. Whatever comes twice, late or in another order does no harm."""
+    """One payload on its way. Whatever comes twice, late or in another order does no harm.
+
+    Raises:
+        WeightsError: the payload is of too many chunks, or memory has no room for it.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        # Not a bytearray: it is filled with zeros first, and no other thread runs meanwhile.
-        self.data = np.empty(manifest.total_bytes, np.uint8).data
         num_chunks = -(-manifest.total_bytes // manifest.chunk_bytes)
+        if num_chunks > MAX_CHUNKS:
+            raise WeightsError(f"a payload of {num_chunks} chunks, at most {MAX_CHUNKS} are taken")
+        try:
+            # Not a bytearray: it is filled with zeros first, and no other thread runs meanwhile.
+            self.data = np.empty(manifest.total_bytes, np.uint8).data
+        except (MemoryError, ValueError) as error:  # ValueError: more than an address can name
+            raise WeightsError(
+                f"no memory for a payload of {manifest.total_bytes} bytes"
+            ) from error
         self._missing = set(range(num_chunks))
         self._to_ask = deque(range(num_chunks))
         self._asked: set[int] = set()

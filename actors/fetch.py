@@ -7,6 +7,7 @@ digest is counted, and the version is asked for whole.
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from actors.assembly import CREDIT, Assembly
 from actors.weights_source import WeightsSource
 from protocol.delta import apply_delta
 from protocol.errors import WeightsError
+from protocol.message_parts import TensorSpec
 from protocol.messages import Chunk, Manifest, ManifestRequest, Message, WeightsGone
 from protocol.weights import digest_of
 from protocol.wire import Buffer
@@ -27,6 +29,14 @@ POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 60.0
 """That other actor may be stopped: after so long, this one fetches for itself."""
 MAX_VERSION_BYTES = 2**40
+_WORD_BYTES = {
+    "bfloat16": 2,
+    "float16": 2,
+    "float32": 4,
+    "uint32": 4,
+    "uint8": 1,
+    "int32": 4,
+}
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
@@ -77,6 +87,8 @@ class WeightsFetch:
         self._to_share: tuple[str, Buffer] | None = None
         self._base: _Base | None = None
         self._takes_deltas = True
+        self._was_gone = False
+        """The learner said so of a payload since the last version arrived."""
         self._has_dropped = False
         """Something was given up for a newer version since the last one was handed out."""
         self._heard_at = float("-inf")
@@ -106,6 +118,7 @@ class WeightsFetch:
         """Begin anew: the learner restarted, its version numbers mean other weights."""
         self._stop()
         self._run_epoch, self._base, self.fetched = run_epoch, None, None
+        self._was_gone = False
         self._wanted = self._aim = self._verified = -1
 
     def take(self) -> Fetched | None:
@@ -140,7 +153,10 @@ class WeightsFetch:
     def tick(self) -> None:
         """Ask for what a version is made of, or again for what does not come."""
         if self._awaited is not None:
-            self._obtain(*self._awaited)
+            try:
+                self._obtain(*self._awaited)
+            except WeightsError as error:
+                log.warning("a version that was waited for is refused: %s", error)
         elif self._is_behind() and self._clock() - self._heard_at >= RETRY_SECONDS:
             self._heard_at = self._clock()
             if self._assembly is None:
@@ -155,12 +171,16 @@ class WeightsFetch:
         if self._assembly and self._assembly.manifest.policy_version == gone.policy_version:
             self._stop()
             self._takes_deltas = False
+            if self._was_gone:  # a learner that always says so is not asked without a break
+                self._heard_at = self._clock()
+            self._was_gone = True
 
     def on_manifest(self, manifest: Manifest) -> None:
         """Begin to get a version.
 
         Raises:
-            WeightsError: the manifest is not consistent, or no delta of what is held.
+            WeightsError: the manifest is not consistent, or no delta of what is held, or of more
+                than memory has room for.
         """
         busy = self._assembly is not None or self._awaited is not None
         if manifest.run_epoch != self._run_epoch or busy:
@@ -211,8 +231,13 @@ class WeightsFetch:
             self._arrived(manifest, data)
             self._takes_deltas = not self._source.has_learners_files  # next time: newest, whole
         elif ours or self._clock() - since >= PATIENCE_SECONDS:
-            self._awaited, self._assembly = None, Assembly(manifest)
-            self._heard_at = self._clock()
+            self._awaited, self._heard_at = None, self._clock()
+            try:
+                self._assembly = Assembly(manifest)
+            except WeightsError:
+                self._source.release()
+                self._takes_deltas = False
+                raise
             self._ask_for_chunks(self._assembly)
         else:
             self._awaited = manifest, since
@@ -261,7 +286,7 @@ class WeightsFetch:
     def _arrived(self, manifest: Manifest, data: Buffer) -> None:
         self._awaited = None
         self._heard_at = float("-inf")
-        self._takes_deltas = True
+        self._takes_deltas, self._was_gone = True, False
         if self._keep_base:
             self._base = _Base(manifest.policy_version, manifest.weights_digest, data)
         if not self._is_on_the_way(manifest):
@@ -277,6 +302,10 @@ def _check(manifest: Manifest, base: _Base | None) -> None:
         raise WeightsError(f"{manifest.weights_digest!r} is no digest of a version")
     if not 0 < whole <= MAX_VERSION_BYTES or not 0 < payload <= MAX_VERSION_BYTES:
         raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
+    for spec in manifest.tensors:
+        _check_shape(spec)
+    if base is not None and base.digest == manifest.weights_digest and len(base.data) != whole:
+        raise WeightsError(f"{whole} bytes of tensors for the version held, of {len(base.data)}")
     if manifest.kind != "delta":
         if payload != whole:
             raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
@@ -288,6 +317,14 @@ def _check(manifest: Manifest, base: _Base | None) -> None:
     ):
         held = f"version {base.policy_version}" if base else "none"
         raise WeightsError(f"a delta of {manifest.from_digest[:8]}, which is not held: {held} is")
+
+
+def _check_shape(spec: TensorSpec) -> None:
+    """Raise WeightsError for a shape that is not filled, or that no array can have."""
+    room = math.prod(max(1, size) for size in spec.shape)  # of no bytes, but counted all the same
+    filled = math.prod(spec.shape) * _WORD_BYTES[spec.dtype] == spec.num_bytes
+    if not filled or max(spec.shape, default=0) >= 2**31 or room > MAX_VERSION_BYTES:
+        raise WeightsError(f"{spec.name}: {spec.num_bytes} bytes for shape {spec.shape}")
 
 
 def _num_bytes(manifest: Manifest) -> int:
@@ -307,7 +344,10 @@ def _verified_bytes(assembly: Assembly, base: _Base | None) -> Buffer:
     if manifest.kind != "delta":
         return assembly.data
     assert base is not None
-    data = apply_delta(manifest.tensors, base.data, assembly.data)
+    try:
+        data = apply_delta(manifest.tensors, base.data, assembly.data)
+    except MemoryError as error:
+        raise WeightsError(f"no memory for a version of {len(base.data)} bytes") from error
     if digest_of(data) != manifest.weights_digest:
         raise WeightsError("the delta does not lead to the version's digest")
     return data

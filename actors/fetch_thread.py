@@ -25,6 +25,8 @@ from protocol.wire import Received
 log = logging.getLogger("actors.fetch_thread")
 
 JOIN_SECONDS = 2.0
+MAX_JOBS = 1000
+"""That wait for the thread; a learner that sends more than is asked for fills no memory."""
 
 
 class Fetcher(Protocol):
@@ -100,8 +102,13 @@ class FetchThread:
         self._thread.start()
 
     def put(self, received: Received) -> None:
-        """Hand over a message of the weights or the notice channel."""
-        self._jobs.put(partial(self._handle, received))
+        """Hand over a message of the weights or the notice channel.
+
+        Dropped where too many wait: what was asked for is asked for again, and the next heartbeat's
+        answer names the version as well as a notice does.
+        """
+        if self._jobs.qsize() < MAX_JOBS:  # never waits: it is the link's thread that calls
+            self._jobs.put(partial(self._handle, received))
 
     def want(self, run_epoch: int, version: int) -> None:
         """Tell that `version` exists."""

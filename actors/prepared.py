@@ -8,6 +8,7 @@ thread that computes.
 # pyright: standard
 # (much of mlx is untyped)
 
+import math
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -43,13 +44,19 @@ def prepare(fetched: Fetched, compute_dtype: mx.Dtype) -> Prepared:
     """Copy a version out of its bytes, in `compute_dtype` where numpy can convert to it.
 
     Raises:
-        WeightsError: a tensor's bytes do not fill its shape.
+        WeightsError: a tensor's bytes do not fill its shape, or memory has no room for it.
     """
     data = memoryview(fetched.data)
     arrays: dict[str, tuple[mx.array, mx.Dtype]] = {}
     start = 0
     for spec in fetched.manifest.tensors:
-        arrays[spec.name] = _array(spec, data[start : start + spec.num_bytes], compute_dtype)
+        part = data[start : start + spec.num_bytes]
+        try:
+            arrays[spec.name] = _array(spec, part, compute_dtype)
+        except MemoryError as error:
+            raise WeightsError(f"no memory for {spec.name} of {spec.num_bytes} bytes") from error
+        except (ValueError, OverflowError, TypeError) as error:  # numpy's word, or mlx's
+            raise WeightsError(f"{spec.name} of shape {spec.shape}: {error}") from error
         start += spec.num_bytes
     return Prepared(fetched.manifest, arrays)
 
@@ -58,7 +65,7 @@ def _array(
     spec: TensorSpec, data: memoryview, compute_dtype: mx.Dtype
 ) -> tuple[mx.array, mx.Dtype]:
     dtype = DTYPES[spec.dtype] if spec.dtype in DTYPES else _OTHERS[spec.dtype]
-    if int(np.prod(spec.shape, dtype=np.int64)) * dtype.size != spec.num_bytes:
+    if math.prod(spec.shape) * dtype.size != spec.num_bytes:
         raise WeightsError(f"{spec.name}: {spec.num_bytes} bytes for shape {spec.shape}")
     words: NDArray[Any] = np.frombuffer(data, _WORDS[dtype.size]).reshape(spec.shape)
     if compute_dtype == mx.float32 and spec.dtype in DTYPES:

@@ -12,7 +12,12 @@ from protocol.config import RunConfig
 from protocol.errors import WeightsError
 from protocol.messages import Welcome
 from protocol.process import this_host
-from protocol.weights_files import WeightsFiles, WeightsLock, host_folder
+from protocol.weights_files import (
+    WeightsFiles,
+    WeightsLock,
+    host_folder,
+    remove_abandoned_host_folders,
+)
 from protocol.wire import Buffer
 
 log = logging.getLogger("actors.weights_source")
@@ -36,6 +41,8 @@ class WeightsSource:
         self._host = host if learner is None else None
         self._lock: WeightsLock | None = None
         self._newest = ""
+        self._share = self._host.claim(shared=True) if self._host else None
+        """While this actor lives, no other one takes the folder for abandoned."""
         self._seat, self._seat_lock = _take_seat(self._host) if self._host else ("", None)
 
     @property
@@ -46,7 +53,9 @@ class WeightsSource:
     def find(self, weights_digest: str, num_bytes: int) -> memoryview | None:
         """A version's bytes, mapped and verified; None where no file has them."""
         files = self._learner or self._host
-        found = files.read(weights_digest, num_bytes) if files else None
+        # What does not match in the learner's folder may be the manifest's fault: it stays there.
+        keep = self._learner is not None
+        found = files.read(weights_digest, num_bytes, remove=not keep) if files else None
         if found is not None:
             self._newest = weights_digest
         return found
@@ -90,8 +99,11 @@ class WeightsSource:
         self.release()
         if self._seat_lock is not None:
             self._seat_lock.release()
+        if self._share is not None:
+            self._share.release()
         if self._host is not None:
             self._host.keep([])
+            self._host.remove()  # if this was the last actor
 
     def _is_alone(self, host: WeightsFiles) -> bool:
         """No other actor is on this host, and a file would only wear its disk out."""
@@ -111,15 +123,25 @@ def source_of(welcome: Welcome, config: RunConfig) -> WeightsSource:
     """What the learner's Welcome makes possible on this host."""
     if config.learner.tuning == "lora" or not config.learner.publish.share_files:
         return WeightsSource()
-    folder = Path(welcome.weights_dir)
-    on_learners_host = welcome.host == this_host() and welcome.weights_dir and folder.is_dir()
     try:
-        if on_learners_host:
-            return WeightsSource(learner=WeightsFiles(folder))
+        if _is_here(welcome):
+            return WeightsSource(learner=WeightsFiles(Path(welcome.weights_dir)))
+        remove_abandoned_host_folders()
         return WeightsSource(host=WeightsFiles(host_folder(welcome.run_id)))
     except WeightsError as error:
         _tell_unshared(error)
         return WeightsSource()
+
+
+def _is_here(welcome: Welcome) -> bool:
+    """The learner's folder is one of this host that this process can look at."""
+    if welcome.host != this_host() or not welcome.weights_dir:
+        return False
+    try:
+        return Path(welcome.weights_dir).is_dir()
+    except (OSError, ValueError) as error:  # another user's, or no path at all
+        log.warning("the learner's folder of versions cannot be read here: %s", error)
+        return False
 
 
 def _take_seat(host: WeightsFiles) -> tuple[str, WeightsLock | None]:

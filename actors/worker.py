@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -137,8 +137,7 @@ class Actor:
         if self._engine is not None:
             admit = self._switch(self._engine)
             had_work = not self._engine.idle and self._version >= 0
-            for completion in self._engine.step(admit=admit):
-                self._finish(self._engine, completion)
+            self._finish(self._engine, self._engine.step(admit=admit))
             if had_work:
                 self._busy_seconds += self._clock() - began_at
         self._report()
@@ -169,8 +168,7 @@ class Actor:
             raise RunStopped("the learner came back with another config: starting anew")
         if self._config is None:
             self._config = config
-            is_here = welcome.host == this_host() and Path(welcome.run_dir).is_dir()
-            if self._has_log and is_here:
+            if self._has_log and _is_here(welcome):
                 log_to_file(Path(welcome.run_dir, "logs", f"{self._peer}.log"))
             self._make_engine(self._config)
             self._fetch = self._start_fetch(self._config, welcome)
@@ -268,24 +266,28 @@ class Actor:
             )
         self._policy.apply(prepared.weights())
 
-    def _finish(self, engine: Engine, completion: Completion) -> None:
-        """Hand a rollout over; one that no message can carry ends its attempt."""
-        lease = completion.lease
-        try:
-            rollout = self._rollout(completion)
-        except ValidationError as error:
-            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-            log.warning("group %d attempt %d failed: %s", lease.group_id, lease.attempt, reason)
-            engine.cancel(lease.group_id, lease.attempt)
-            failed = LeaseFailed(
-                run_epoch=self._run_epoch,
-                group_id=lease.group_id,
-                attempt=lease.attempt,
-                reason=reason,
-            )
-            self._link.send(Channel.CONTROL, failed)
-            return
-        self._link.keep((lease.group_id, lease.attempt, completion.sample), rollout)
+    def _finish(self, engine: Engine, completions: Sequence[Completion]) -> None:
+        """Hand rollouts over; one that no message can carry ends its attempt."""
+        failed: set[tuple[int, int]] = set()
+        for completion in completions:
+            if completion.attempt in failed:
+                continue
+            try:
+                rollout = self._rollout(completion)
+            except ValidationError as error:
+                failed.add(completion.attempt)
+                reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+                self._give_up(engine, *completion.attempt, reason)
+            else:
+                self._link.keep((*completion.attempt, completion.sample), rollout)
+
+    def _give_up(self, engine: Engine, group_id: int, attempt: int, reason: str) -> None:
+        log.warning("group %d attempt %d failed: %s", group_id, attempt, reason)
+        engine.cancel(group_id, attempt)
+        failed = LeaseFailed(
+            run_epoch=self._run_epoch, group_id=group_id, attempt=attempt, reason=reason
+        )
+        self._link.send(Channel.CONTROL, failed)
 
     def _rollout(self, completion: Completion) -> Rollout:
         assert self._policy is not None
@@ -342,6 +344,16 @@ class Actor:
         if self._pending is not None or self._version < 0:
             return "waiting for weights"
         return "idle" if engine.idle else "generating"
+
+
+def _is_here(welcome: Welcome) -> bool:
+    """Whether the run folder is one that this process can look into."""
+    if welcome.host != this_host():
+        return False
+    try:
+        return Path(welcome.run_dir).is_dir()
+    except (OSError, ValueError):  # another user's, or no path at all
+        return False
 
 
 def _capacity(config: RunConfig) -> int:

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from protocol.fields import MAX_TOKENS
+
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+StopText = Annotated[str, Field(min_length=1, max_length=200)]
+MAX_BYTES = 2**53
+"""Of any bound on memory: what a machine's integers, and JSON's, hold exactly."""
 
 RESHAPES_SAMPLING = frozenset(
     {
@@ -113,17 +118,17 @@ class GenerationSection(Section):
 
     group_size: int = Field(default=8, gt=1, le=4096)
     """Completions of one prompt."""
-    max_completion_tokens: int = Field(default=256, gt=0)
+    max_completion_tokens: int = Field(default=256, gt=0, le=MAX_TOKENS)
     """The end token included."""
-    temperature: float = Field(default=1.0, gt=0.0, le=10.0)
+    temperature: float = Field(default=1.0, ge=0.001, le=10.0)
     """Also divides the learner's logits, so that both sides know the same policy."""
     max_sequences: int = Field(default=64, gt=0, le=10_000)
     """Completions that one actor decodes at once."""
-    max_kv_bytes: int = Field(default=0, ge=0)
+    max_kv_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """Bound on the KV cache of an actor's completions, in bytes; 0 leaves it to max_sequences."""
-    prefill_step_tokens: int = Field(default=512, gt=0)
+    prefill_step_tokens: int = Field(default=512, gt=0, le=MAX_TOKENS)
     """Prompt tokens that are computed between two decode steps, so that none waits for long."""
-    stop: tuple[str, ...] = Field(default=(), max_length=16)
+    stop: tuple[StopText, ...] = Field(default=(), max_length=16)
     """Texts that end a completion; they belong to it."""
     in_flight_weight_updates: bool = True
     """Actors take new weights between two decode steps; else between completions only."""
@@ -193,7 +198,7 @@ class PublishSection(Section):
 
     kind: Literal["auto", "full", "lora", "delta"] = "auto"
     """auto: lora for lora tuning, else delta: only what changed, without loss (or full)."""
-    retained: int = Field(default=2, gt=0)
+    retained: int = Field(default=2, gt=0, le=1000)
     """Versions kept whole for actors that are fetching them."""
     share_files: bool = True
     """Actors on the learner's host read whole versions from a file instead of receiving them."""
@@ -204,9 +209,9 @@ class LearnerSection(Section):
 
     tuning: Literal["full", "lora"] = "full"
     """full trains every parameter; lora trains adapters and publishes only those."""
-    groups_per_step: int = Field(default=16, gt=0)
+    groups_per_step: int = Field(default=16, gt=0, le=1_000_000)
     """Groups in a training batch."""
-    max_off_policy_steps: int = Field(default=1, ge=0)
+    max_off_policy_steps: int = Field(default=1, ge=0, le=1000)
     """Bound on staleness, in policy versions; 0 is synchronous."""
     no_progress_seconds: float = Field(default=300.0, gt=0.0)
     """The run ends, with the reason, after this long without a rollout, a score or a step."""
@@ -309,7 +314,10 @@ class NetworkSection(Section):
     """Binding to anything but loopback, where traffic is neither encrypted nor authenticated."""
 
     @model_validator(mode="after")
-    def _loopback_or_said_so(self) -> "NetworkSection":
+    def _ports_and_bind_fit(self) -> "NetworkSection":
+        if self.port <= self.http_port <= self.port + 3:
+            own = f"{self.port} to {self.port + 3}"
+            raise ValueError(f"http_port {self.http_port} is one of {own}: choose another")
         if not self.insecure and self.bind not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError(
                 f"bind {self.bind} is reachable from other machines and traffic is not encrypted: "
@@ -321,15 +329,15 @@ class NetworkSection(Section):
 class MetalSection(Section):
     """Limits of MLX's allocator by role, in bytes; 0 leaves MLX's default."""
 
-    wired_limit_bytes: int = Field(default=0, ge=0)
+    wired_limit_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """Memory that macOS may not page out. Some users met kernel panics with it: off by default."""
-    learner_cache_bytes: int = Field(default=0, ge=0)
+    learner_cache_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """Freed buffers that MLX keeps in the learner."""
-    actor_cache_bytes: int = Field(default=0, ge=0)
+    actor_cache_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """The same in each actor."""
-    learner_memory_bytes: int = Field(default=0, ge=0)
+    learner_memory_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """Memory above which MLX waits for work to finish before it allocates, in the learner."""
-    actor_memory_bytes: int = Field(default=0, ge=0)
+    actor_memory_bytes: int = Field(default=0, ge=0, le=MAX_BYTES)
     """The same in each actor."""
 
 

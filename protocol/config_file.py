@@ -11,12 +11,35 @@ from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
+from typing_extensions import override
 
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
 
 MAX_FOUND = 100
 """Longer values are not repeated in an error."""
+
+
+class _RepeatedKeyError(Exception):
+    """A key that stands twice in one section; YAML itself would forget the first."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values whose keys stand once."""
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise _RepeatedKeyError(
+                    f"{key.value} stands twice, again in line {line}: merge the two"
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
 
 _WANTED = {
     "tuple_type": "wanted a list, such as [a, b]",
@@ -35,12 +58,16 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
             of bounds; one sentence that names it.
     """
     tree = _read_yaml(Path(path))
-    for override in overrides:
-        _apply(tree, override)
+    for setting in overrides:
+        _apply(tree, setting)
     try:
-        return RunConfig.model_validate(tree)
+        config = RunConfig.model_validate(tree)
+        config.model_dump_json()  # peers get it so
     except ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(error)}") from None
+    except PydanticSerializationError as error:
+        raise ConfigError(f"{path}: a text in it is no Unicode: {error}") from None
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
@@ -50,7 +77,9 @@ def dump_config(config: RunConfig) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree: object = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - safe
+    except _RepeatedKeyError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"no config file {path}: give --config a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:

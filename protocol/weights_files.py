@@ -63,9 +63,16 @@ def remove_abandoned_folders() -> None:
     name = re.compile(re.escape(_prefix()) + r".*-[0-9a-f]{16}", re.DOTALL)
     for folder in sorted(_SHARED_MEMORY.iterdir()):
         if name.fullmatch(folder.name):
-            with contextlib.suppress(OSError, WeightsError):  # another was quicker, or odd
-                _check_owned(folder)
-                _remove_if_abandoned(folder)
+            WeightsFiles.remove_abandoned(folder)
+
+
+def remove_abandoned_host_folders() -> None:
+    """Remove the `host_folder`s of this user that no living actor has claimed."""
+    folders = host_folder("any").parent
+    with contextlib.suppress(OSError):  # there is none yet
+        for folder in sorted(folders.iterdir()):
+            if _RUN_ID.fullmatch(folder.name):
+                WeightsFiles.remove_abandoned(folder)
 
 
 def host_folder(run_id: str) -> Path:
@@ -106,17 +113,29 @@ class WeightsFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._has_told = False
+        """The log says already that the folder takes nothing."""
         self._make()
 
-    def claim(self) -> WeightsLock:
+    @staticmethod
+    def remove_abandoned(folder: Path) -> None:
+        """Remove a folder and its versions, if no living process has claimed it."""
+        with contextlib.suppress(OSError, WeightsError):  # another was quicker, or odd
+            _check_owned(folder)
+            _remove_if_abandoned(folder)
+
+    def claim(self, *, shared: bool = False) -> WeightsLock:
         """Own the folder until `release`, or this process's end: it is not abandoned meanwhile.
+
+        Args:
+            shared: together with others that claim it so.
 
         Raises:
             WeightsError: another process owns it, or it cannot hold locks.
         """
         for _ in range(_CLAIM_TRIES):
             try:
-                descriptor = _open_locked(self._folder / _OWNER)
+                descriptor = _open_locked(self._folder / _OWNER, shared=shared)
             except FileNotFoundError:  # just removed, as one that was left behind
                 self._make()
                 continue
@@ -127,25 +146,33 @@ class WeightsFiles:
             time.sleep(_CLAIM_SECONDS)  # somebody may be at removing it
         raise WeightsError(f"{self._folder} is in use by another process")
 
-    def read(self, weights_digest: str, num_bytes: int) -> memoryview | None:
+    def read(
+        self, weights_digest: str, num_bytes: int, *, remove: bool = True
+    ) -> memoryview | None:
         """The version's bytes, mapped and verified; None if they are not here.
 
-        A file that holds something else is removed.
+        Args:
+            weights_digest: names the version.
+            num_bytes: its size.
+            remove: a file that holds something else is removed.
 
         Raises:
             WeightsError: `weights_digest` is no digest.
         """
         path = self._path(weights_digest)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            # Non-blocking: a pipe of that name would keep this thread until somebody writes.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return None
         try:
             data = _mapped(descriptor, num_bytes)
             if data is not None and xxhash.xxh3_128_hexdigest(data) == weights_digest:
                 return data
-            log.warning("%s is damaged or of another size: removed", path)
-            if _is_at(path, descriptor):  # a good one may have taken its name meanwhile
+            told = "removed" if remove else "not used"
+            log.warning("%s is damaged or of another size: %s", path, told)
+            # A good one may have taken its name meanwhile.
+            if remove and _is_at(path, descriptor):
                 path.unlink()
         except OSError as error:
             log.warning("%s cannot be read: %s", path, error)
@@ -172,18 +199,23 @@ class WeightsFiles:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.warning("version %s is not shared in %s: %s", weights_digest, self._folder, error)
+            self._tell("version %s is not shared in %s: %s", weights_digest, self._folder, error)
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             return False
+        self._has_told = False
         return True
+
+    def remove(self) -> None:
+        """Remove the folder, unless a living process has claimed it."""
+        self.remove_abandoned(self._folder)
 
     def keep(self, weights_digests: Collection[str]) -> None:
         """Remove all versions but these, and what the dead left; mapped ones stay readable."""
         try:
             names = os.listdir(self._folder)
         except OSError as error:
-            log.warning("%s cannot be listed: %s", self._folder, error)
+            self._tell("%s cannot be listed: %s", self._folder, error)
             return
         for name in names:
             path = self._folder / name
@@ -205,6 +237,11 @@ class WeightsFiles:
         except OSError as error:
             raise WeightsError(f"{self._folder} cannot hold a lock: {error}") from error
         return None if descriptor is None else WeightsLock(descriptor)
+
+    def _tell(self, text: str, *facts: object) -> None:
+        """Warn, once until the folder takes a version again."""
+        log.log(logging.DEBUG if self._has_told else logging.WARNING, text, *facts)
+        self._has_told = True
 
     def _make(self) -> None:
         for left in reversed(range(_MAKE_TRIES)):
@@ -247,7 +284,7 @@ def _remove_if_abandoned(folder: Path) -> None:
         # from now on makes a lock of its own, with which the folder is not empty and stays.
         (folder / _OWNER).unlink()
         folder.rmdir()
-        log.info("removed %s: its learner had been killed", folder)
+        log.info("removed %s: no living process uses it", folder)
     finally:
         os.close(descriptor)
 
@@ -291,8 +328,8 @@ def _write_all(descriptor: int, data: Buffer) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _open_locked(path: Path) -> int | None:
-    """A descriptor of the file, made if need be, whose lock only this descriptor holds.
+def _open_locked(path: Path, *, shared: bool = False) -> int | None:
+    """A descriptor of the file, made if need be, that holds its lock: alone, unless `shared`.
 
     None while another holds it, or when it was removed meanwhile: its lock would exclude nobody.
     """
@@ -300,7 +337,8 @@ def _open_locked(path: Path) -> int | None:
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(os.close, descriptor)
         with contextlib.suppress(BlockingIOError, FileNotFoundError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             if _is_at(path, descriptor):
                 on_failure.pop_all()
                 return descriptor

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.assembly import CREDIT, Assembly
+from protocol.errors import WeightsError
 from protocol.messages import Chunk, Manifest
 from protocol.weights import digest_of
 
@@ -76,6 +77,16 @@ def test_chunks_that_do_not_fit_are_not_taken(index, raw):
     assembly = assembly_of(data)
     assert not assembly.take(Chunk(policy_version=1, digest=digest_of(data), index=index), raw)
     assert not assembly.take(Chunk(policy_version=1, digest="other", index=0), bytes(10))
+
+
+@pytest.mark.parametrize(
+    ("total_bytes", "chunk_bytes"), [(2**25, 1), (2**62, 2**62), (2**63, 2**63)]
+)
+def test_payloads_that_no_memory_can_hold_are_refused(total_bytes, chunk_bytes):
+    manifest = assembly_of(b"x").manifest
+    update = {"total_bytes": total_bytes, "chunk_bytes": chunk_bytes}
+    with pytest.raises(WeightsError, match="payload of"):
+        Assembly(manifest.model_copy(update=update))
 
 
 def test_more_than_half_is_told():

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors import assembly
 from actors.assembly import CREDIT
 from actors.fetch import PATIENCE_SECONDS, POLL_SECONDS, RETRY_SECONDS, WeightsFetch
 from protocol.delta import encode_delta
@@ -438,6 +439,101 @@ def test_a_whole_version_of_another_name_than_its_payload_is_refused():
     rig = Rig()
     with pytest.raises(WeightsError, match="two digests differ"):
         rig.say(manifest_of(bytes_of(1), weights_digest=digest_of(b"")))
+
+
+def shaped(*shape, num_bytes=0):
+    return TensorSpec(name="odd", dtype="float32", shape=shape, num_bytes=num_bytes)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        shaped(2**32, 2**32),  # 0 in 64 bits
+        shaped(2**32, 0),
+        shaped(2**30, 2**30, 0),
+        shaped(2, 2, num_bytes=12),
+    ],
+)
+def test_a_shape_that_no_array_can_have_is_refused(odd):
+    rig, data = Rig(), bytes_of(1)
+    rig.fetch.want(1, 1)
+    rig.fetch.tick()
+    rig.take_sent(ManifestRequest)
+    size = SIZE - odd.num_bytes
+    with pytest.raises(WeightsError, match=r"odd: \d+ bytes for shape"):
+        rig.say(manifest_of(data, tensors=(*specs_of(size), odd)))
+    rig.pass_time()
+    assert kinds(rig.sent) == ["ManifestRequest"]
+
+
+@pytest.mark.parametrize("facts", [{"chunk_bytes": 1}, {"chunk_bytes": 2**40}])
+def test_a_payload_that_memory_cannot_hold_is_refused_and_asked_for_later(facts, monkeypatch):
+    def no_room(*_):
+        raise MemoryError
+
+    rig, size = Rig(), 2**25
+    rig.fetch.want(1, 1)
+    rig.fetch.tick()
+    rig.take_sent(ManifestRequest)
+    with monkeypatch.context() as patched:
+        patched.setattr(assembly.np, "empty", no_room)
+        with pytest.raises(WeightsError, match="a payload of"):
+            rig.say(manifest_of(b"", tensors=specs_of(size), total_bytes=size, **facts))
+    assert (rig.source.claimed, rig.sent) == (None, [])
+    rig.pass_time()
+    assert kinds(rig.sent) == ["ManifestRequest"]
+    rig.publish(1)
+    rig.work()
+    rig.pass_time()
+    rig.work()
+    assert rig.got() == (1, bytes_of(1))
+
+
+def test_what_memory_cannot_hold_after_another_actor_gave_it_up_is_asked_for_later(monkeypatch):
+    def no_room(*_):
+        raise MemoryError
+
+    rig = Rig()
+    rig.source.taken.add(digest_of(bytes_of(1)))
+    rig.publish(1)
+    rig.begin()
+    rig.source.taken.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(assembly.np, "empty", no_room)
+        rig.pass_time(POLL_SECONDS)
+    assert (rig.source.claimed, rig.sent) == (None, [])
+    rig.pass_time()
+    rig.work()
+    assert rig.got() == (1, bytes_of(1))
+
+
+def test_the_version_held_under_other_tensors_is_refused():
+    rig = holding(1)
+    rig.fetch.want(1, 2)
+    size = SIZE + 4
+    held = digest_of(bytes_of(1))
+    odd = manifest_of(b"", 2, tensors=specs_of(size), total_bytes=size, digest=held)
+    with pytest.raises(WeightsError, match="260 bytes of tensors for the version held, of 256"):
+        rig.say(odd.model_copy(update={"weights_digest": held}))
+    assert rig.got() is None
+
+
+def test_a_learner_that_always_says_gone_is_asked_again_after_a_while():
+    rig = Rig()
+    rig.publish(1)
+    rig.learner.forget(1)
+    asked = rig.work()
+    assert kinds(asked).count("ManifestRequest") == 2
+    assert rig.fetch.wait_seconds() == RETRY_SECONDS
+    rig.pass_time()
+    assert kinds(rig.work()).count("ManifestRequest") == 1
+    rig.publish(2)
+    rig.pass_time()
+    rig.work()
+    assert rig.got() == (2, bytes_of(2))
+    rig.publish(3)
+    rig.learner.forget(3)
+    assert kinds(rig.work()).count("ManifestRequest") == 2  # the first time again
 
 
 def test_empty_tensors_take_no_bytes():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+from actors import prepared
 from actors.fetch import Fetched
 from actors.prepared import prepare
 from protocol.errors import WeightsError
@@ -45,8 +46,8 @@ def test_what_a_thread_prepared_is_the_version_in_the_main_thread(dtype, compute
         for name, shape in SHAPES.items()
     }
     packed = pack(wanted.items())
-    prepared = in_a_thread(lambda: prepare(Fetched(manifest_of(packed), packed.data), compute))
-    found = prepared.weights()
+    made = in_a_thread(lambda: prepare(Fetched(manifest_of(packed), packed.data), compute))
+    found = made.weights()
     assert found.keys() == wanted.keys()
     for name, array in found.items():
         assert array.shape == wanted[name].shape
@@ -63,8 +64,8 @@ def test_every_number_of_bfloat16_and_float16_is_converted_as_mlx_converts_it():
     for dtype in (mx.bfloat16, mx.float16):
         numbers = words.view(dtype)
         packed = pack([("all", numbers)])
-        prepared = prepare(Fetched(manifest_of(packed), packed.data), mx.float32)
-        found = np.array(prepared.weights()["all"])
+        made = prepare(Fetched(manifest_of(packed), packed.data), mx.float32)
+        found = np.array(made.weights()["all"])
         wanted = np.array(numbers.astype(mx.float32))
         finite = np.isfinite(wanted)
         assert np.array_equal(found[finite].view(np.uint32), wanted[finite].view(np.uint32))
@@ -79,15 +80,36 @@ def test_bytes_that_do_not_fill_the_shape_are_refused():
         prepare(Fetched(manifest, packed.data), mx.float32)
 
 
+@pytest.mark.parametrize(
+    "shape", [(2**32, 2**32), (2**32, 0), (2**31, 0), (2**62, 2**62, 0), (2**64,)]
+)
+def test_shapes_beyond_all_numbers_are_refused(shape):
+    packed = pack([("a", mx.zeros((0,)))])
+    odd = packed.tensors[0].model_copy(update={"shape": shape})
+    manifest = manifest_of(packed).model_copy(update={"tensors": (odd,)})
+    with pytest.raises(WeightsError, match="a"):
+        prepare(Fetched(manifest, packed.data), mx.float32)
+
+
+def test_no_memory_for_a_tensor_is_a_refusal(monkeypatch):
+    def no_room(*_):
+        raise MemoryError
+
+    packed = pack([("a", mx.zeros((4,)))])
+    monkeypatch.setattr(prepared, "_float32", no_room)
+    with pytest.raises(WeightsError, match="no memory for a of 16 bytes"):
+        prepare(Fetched(manifest_of(packed), packed.data), mx.float32)
+
+
 def test_a_policy_computes_with_what_was_prepared(tiny):
     held = sorted(tiny.trained().items())
     moved = [(name, (array + 0.25).astype(mx.bfloat16)) for name, array in held]
     packed = pack(moved)
-    prepared = in_a_thread(
+    made = in_a_thread(
         lambda: prepare(Fetched(manifest_of(packed), packed.data), tiny.compute_dtype)
     )
     try:
-        tiny.apply(prepared.weights())
+        tiny.apply(made.weights())
         found = dict(tree_flatten(tiny.model.parameters()))
         assert all(mx.array_equal(found[name], array) for name, array in moved)
     finally:

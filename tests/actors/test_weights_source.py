@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,31 @@ def test_a_folder_that_disappears_over_a_fetch_costs_the_sharing_alone(tmp_path)
     source.close()
 
 
+def test_the_last_actor_of_a_host_removes_the_folder(tmp_path):
+    ours, theirs = (WeightsSource(host=WeightsFiles(tmp_path / "w")) for _ in range(2))
+    ours.close()
+    assert (tmp_path / "w").exists()
+    theirs.close()
+    assert not (tmp_path / "w").exists()
+
+
+def test_folders_of_ended_runs_are_removed_and_those_of_living_actors_stay(
+    welcome, run_config, tmp_path
+):
+    left, held, mine = (host_folder(name) for name in ("killed", "living", "mine"))
+    for folder in (left, held, mine):
+        WeightsFiles(folder).write(DIGESTS[0], DATA[0])
+    (mine / "notes").write_text("not ours to remove")
+    living = WeightsSource(host=WeightsFiles(held))
+    source = source_of(welcome(host="elsewhere"), run_config())
+    assert not left.exists()
+    assert living.find(DIGESTS[0], 50) == DATA[0]
+    assert (mine / "notes").exists()
+    assert host_folder("run-7").exists()
+    source.close()
+    living.close()
+
+
 def test_where_more_actors_are_than_seats_none_takes_itself_for_alone(tmp_path):
     sources = [WeightsSource(host=WeightsFiles(tmp_path / "w")) for _ in range(17)]
     for source in sources[:16]:
@@ -98,6 +124,13 @@ def test_the_learners_folder_is_only_read(tmp_path):
     assert source.store(DIGESTS[1], DATA[1]) is None
     source.close()
     assert names(tmp_path / "w") == {DIGESTS[0]}
+
+
+def test_a_manifest_of_a_wrong_size_does_not_remove_the_learners_file(tmp_path):
+    WeightsFiles(tmp_path / "w").write(DIGESTS[0], DATA[0])
+    source = WeightsSource(learner=WeightsFiles(tmp_path / "w"))
+    assert source.find(DIGESTS[0], 49) is None
+    assert source.find(DIGESTS[0], 50) == DATA[0]
 
 
 def test_a_folder_that_takes_nothing_more_ends_the_sharing_with_one_line(tmp_path, caplog):
@@ -140,6 +173,26 @@ def test_the_actors_of_another_host_share_a_folder_of_their_own(
     source.store(DIGESTS[0], DATA[0])
     assert names(host_folder("run-7")) == {DIGESTS[0]}
     assert names(tmp_path / "w") == set()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), OSError(36, "long"), ValueError("0")])
+def test_a_learners_folder_that_cannot_be_looked_at_costs_one_line(
+    welcome, run_config, monkeypatch, caplog, error
+):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    source = source_of(welcome(), run_config())
+    assert not source.has_learners_files
+    assert source.claim(DIGESTS[0])
+    [told] = caplog.records
+    assert "cannot be read here" in told.getMessage()
+
+
+@pytest.mark.parametrize("odd", ["/" + 3000 * "x", "/a\0b"])
+def test_what_is_no_path_is_no_folder_of_the_learners(welcome, run_config, odd):
+    assert not source_of(welcome(weights_dir=odd), run_config()).has_learners_files
 
 
 @pytest.mark.parametrize("learner", [{"tuning": "lora"}, {"publish": {"share_files": False}}])

@@ -127,3 +127,39 @@ def test_a_dumped_config_loads_back_the_same(load, tmp_path):
     saved = tmp_path / "config.yaml"
     saved.write_text(dump_config(config), encoding="utf-8")
     assert load_config(saved) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("generation.stop=['']", "generation.stop"),
+        ("generation.max_completion_tokens=2000000", "max_completion_tokens"),
+        ("generation.temperature=1e-40", "temperature"),
+        ("generation.max_kv_bytes=100000000000000000000000", "max_kv_bytes"),
+        ("metal.actor_cache_bytes=100000000000000000000000", "actor_cache_bytes"),
+        ("learner.publish.retained=10000000000000000000000000", "retained"),
+        ("learner.max_off_policy_steps=10000000000000000000000", "max_off_policy_steps"),
+        ('generation.stop=["\\ud800"]', "unicode"),
+        ('data.prompt_column="\\ud800"', "no Unicode"),
+        ("network.http_port=19553", "http_port 19553 is one of"),
+    ],
+)
+def test_what_no_machine_could_do_is_refused_in_a_sentence(override, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        load_config("configs/quickstart.yaml", [override])
+
+
+def test_a_section_that_stands_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {path: a}\nlearner: {tuning: lora}\nrun: {}\nlearner: {}\n")
+    with pytest.raises(ConfigError, match="learner stands twice, again in line 4: merge"):
+        load_config(path)
+
+
+def test_a_key_that_a_merge_brings_may_be_said_again(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model: &m {path: a}\ndata: {train: [x]}\nrewards: [{name: r}]\n"
+        "run: {name: one}\nlearner: {optimizer: {<<: {eps: 1.0e-3}, eps: 1.0e-2}}\n"
+    )
+    assert load_config(path).learner.optimizer.eps == 0.01

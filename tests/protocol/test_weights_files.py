@@ -222,6 +222,39 @@ def test_a_file_of_another_size_than_the_manifest_says_is_refused(folder, files)
     assert names(folder) == []
 
 
+@pytest.mark.parametrize("content", [BYTES[:-1], BYTES[:-1] + b"x"])
+def test_who_only_reads_removes_nothing(folder, files, content, caplog):
+    (folder / DIGEST).write_bytes(content)
+    assert files.read(DIGEST, len(BYTES), remove=False) is None
+    assert names(folder) == [DIGEST]
+    assert "not used" in caplog.text
+
+
+READ_A_PIPE = """
+import sys
+from pathlib import Path
+from protocol.weights_files import WeightsFiles
+print(WeightsFiles(Path(sys.argv[1])).read(sys.argv[2], 0, remove=False), flush=True)
+"""
+
+
+def test_a_pipe_under_a_digests_name_does_not_block(folder, files, start):
+    os.mkfifo(folder / DIGEST)
+    told, _ = start(READ_A_PIPE, folder, DIGEST).communicate(timeout=20)
+    assert told.strip() == "None"
+
+
+def test_a_folder_that_takes_nothing_is_told_of_once_until_it_does(folder, files, caplog):
+    for _ in range(2):
+        folder.rmdir()
+        assert not any(files.write(DIGEST, BYTES) for _ in range(3))
+        assert len(caplog.records) == 1
+        folder.mkdir(mode=0o700)
+        assert files.write(DIGEST, BYTES)
+        files.keep([])
+        caplog.clear()
+
+
 def test_a_good_file_that_took_a_damaged_ones_name_is_not_removed(folder, files, monkeypatch):
     (folder / DIGEST).write_bytes(b"damaged")
     mapped = weights_files._mapped  # pyright: ignore[reportPrivateUsage]
@@ -572,7 +605,7 @@ def test_what_a_killed_learner_left_is_removed_and_what_a_living_one_has_is_not(
     with caplog.at_level(logging.INFO):
         remove_abandoned_folders()
     assert [path.name for path in memory.iterdir()] == [living.name]
-    assert f"removed {dead}: its learner had been killed" in caplog.text
+    assert f"removed {dead}: no living process uses it" in caplog.text
     assert WeightsFiles(living).read(VERSION, 7) == b"version"
 
 

@@ -1,5 +1,7 @@
 """Files of whole versions: which are kept, and what is left of them."""
 
+import shutil
+
 import pytest
 
 from learner.publishing.shared import SharedVersions
@@ -71,13 +73,37 @@ def test_nothing_is_left_at_the_end_and_who_reads_goes_on(folder):
     assert mapped == packed(0).data
 
 
-def test_a_folder_that_takes_nothing_costs_a_line_in_the_log(folder, caplog):
+def test_a_folder_that_takes_nothing_costs_one_line_in_the_log(folder, caplog):
     shared = SharedVersions(folder, retained=2)
-    shared.close()  # somebody deleted it
-    assert not shared.write(packed(0))
-    assert "is not shared" in caplog.text
+    shutil.rmtree(folder)
+    folder.write_text("in its place")
+    assert not any(shared.write(packed(number)) for number in range(3))
+    [told] = caplog.records
+    assert str(folder) in told.getMessage()
     shared.close()
     assert "cannot delete" in caplog.text
+
+
+def test_a_folder_that_was_removed_is_made_and_claimed_again(folder, monkeypatch):
+    monkeypatch.setattr(weights_files.time, "sleep", lambda _: None)
+    shared = SharedVersions(folder, retained=2)
+    shutil.rmtree(folder)
+    assert shared.write(packed(0))
+    assert found(folder, [0]) == [0]
+    with pytest.raises(WeightsError, match="in use"):
+        SharedVersions(folder, retained=2)
+    shared.close()
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_again_costs_one_line(folder, caplog):
+    parent = folder.parent / "parent"
+    shared = SharedVersions(parent / "weights", retained=2)
+    shutil.rmtree(parent)
+    parent.write_text("in its place")
+    assert not any(shared.write(packed(number)) for number in range(3))
+    [told] = caplog.records
+    assert "not shared any more" in told.getMessage()
 
 
 def test_a_folder_that_is_a_file_is_refused(folder):
