@@ -28,7 +28,7 @@ def refused(run, *words: str) -> None:
     [
         ("learner.optimiser.learning_rate=1", ["learner.optimiser", "optimizer"]),
         ("run.max_steps=many", ["run.max_steps", "integer", "'many'"]),
-        ("generation.temperature=0", ["generation.temperature", "greater than 0"]),
+        ("generation.temperature=0", ["generation.temperature", "greater than or equal to 0.001"]),
         ("data.train=[nowhere/train.jsonl]", ["no", "file nowhere/train.jsonl"]),
         ("data.train=[arithmetic:mul9]", ["mul9", "add2"]),
         ("rewards=[{name: exact_mach}]", ["exact_mach", "exact_match"]),
