@@ -17,6 +17,7 @@ import re
 import secrets
 import stat
 import time
+import weakref
 from collections.abc import Collection
 from pathlib import Path
 
@@ -89,16 +90,14 @@ def host_folder(run_id: str) -> Path:
 
 
 class WeightsLock:
-    """One process's turn at a version; free after `release`, or when the process has died."""
+    """One process's turn at a version; free after `release`, or when nobody holds it any more."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
 
     def release(self) -> None:
         """Let the next one in; a second call does nothing."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._close()
 
 
 class WeightsFiles:

@@ -42,17 +42,17 @@ def do(what):
         hog = []
         while True: hog.append(b"x" * (8 << 20))
     if what == "close":
-        os.closerange(3, 100)
+        os.closerange(3, 4096)
         time.sleep(600)
     if what == "garbage":
-        for number in range(3, 100):
+        for number in range(3, 4096):
             try: os.write(number, b"garbage" * 100)
             except OSError: pass
         time.sleep(600)
     if what == "forge":
         import msgpack, struct
         body = msgpack.packb({"said": 1, "outcomes": [[float("nan"), "x"]]})
-        for number in range(3, 100):
+        for number in range(3, 4096):
             try: os.write(number, struct.pack(">I", len(body)) + body)
             except OSError: pass
         time.sleep(600)
