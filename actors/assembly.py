@@ -2,13 +2,14 @@
 
 from collections import deque
 
-import numpy as np
+import xxhash
 
+from actors.fresh_memory import FreshMemory
 from protocol.errors import WeightsError
 from protocol.messages import Chunk, ChunkRequest, Manifest
 from protocol.wire import Buffer
 
-CREDIT = 8
+CREDIT = 4
 """Chunks asked for and not yet here."""
 MAX_CHUNKS = 2**20
 """Each is remembered until it is here."""
@@ -27,12 +28,15 @@ class Assembly:
         if num_chunks > MAX_CHUNKS:
             raise WeightsError(f"a payload of {num_chunks} chunks, at most {MAX_CHUNKS} are taken")
         try:
-            # Not a bytearray: it is filled with zeros first, and no other thread runs meanwhile.
-            self.data = np.empty(manifest.total_bytes, np.uint8).data
-        except (MemoryError, ValueError) as error:  # ValueError: more than an address can name
+            self._memory = FreshMemory(manifest.total_bytes)
+        except MemoryError as error:
             raise WeightsError(
                 f"no memory for a payload of {manifest.total_bytes} bytes"
             ) from error
+        self.data = self._memory.data
+        self._digest = xxhash.xxh3_128()
+        self._num_digested = 0
+        """Chunks, from the first on; a chunk is digested as it comes, while caches have it."""
         self._missing = set(range(num_chunks))
         self._to_ask = deque(range(num_chunks))
         self._asked: set[int] = set()
@@ -41,6 +45,12 @@ class Assembly:
     def complete(self) -> bool:
         """Every chunk is here."""
         return not self._missing
+
+    @property
+    def digest(self) -> str:
+        """Of all bytes, as `protocol.weights.digest_of`; only of a complete payload."""
+        assert self.complete
+        return self._digest.hexdigest()
 
     @property
     def more_than_half(self) -> bool:
@@ -71,8 +81,9 @@ class Assembly:
         ours = chunk.digest == self.manifest.digest and chunk.index in self._missing
         if not ours or len(raw) != wanted:
             return False
-        self.data[start : start + wanted] = raw
+        self._memory.fill(start, raw)
         self._missing.discard(chunk.index)
+        self._update_digest()
         self._asked.discard(chunk.index)
         return True
 
@@ -80,3 +91,11 @@ class Assembly:
         """Let what was asked for and never came be asked for again."""
         self._to_ask.extendleft(sorted(self._asked, reverse=True))
         self._asked.clear()
+
+    def _update_digest(self) -> None:
+        size = self.manifest.chunk_bytes
+        while (start := self._num_digested * size) < len(self.data):
+            if self._num_digested in self._missing:
+                return
+            self._digest.update(self.data[start : start + size])
+            self._num_digested += 1

@@ -339,7 +339,7 @@ def _verified_bytes(assembly: Assembly, base: _Base | None) -> Buffer:
         WeightsError: payload or version do not match their digest.
     """
     manifest = assembly.manifest
-    if digest_of(assembly.data) != manifest.digest:
+    if assembly.digest != manifest.digest:
         raise WeightsError("what came does not match its digest")
     if manifest.kind != "delta":
         return assembly.data

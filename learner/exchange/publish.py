@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple
 from protocol.messages import Chunk, ChunkRequest, Manifest, Notice, WeightsGone
 from protocol.weights import PackedWeights
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**22
+"""Four of them are on their way to an actor. With smaller ones each turn of the exchange costs more
+than its bytes (bench/table, weights/chunks_vs_tcp)."""
 
 
 class ChunkAnswer(NamedTuple):

@@ -60,8 +60,8 @@ class ChunksAgainstTcp(WorstOf):
     reach = 0.8
     blas_threads = 1
     note = (
-        "269 MB over loopback to each receiver, a process; ours: exchange thread, chunks of 1 MiB, "
-        "credit 8, with the xxh3-128 digest; TCP: a sendall thread and recv_into for each, without "
+        "269 MB over loopback to each receiver, a process; ours: exchange thread, chunks of 4 MiB, "
+        "credit 4, with the xxh3-128 digest; TCP: a sendall thread and recv_into for each, without "
         "a digest; both into fresh memory"
     )
 
