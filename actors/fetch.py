@@ -7,16 +7,14 @@ digest is counted, and the version is asked for whole.
 """
 
 import logging
-import math
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from actors.assembly import CREDIT, Assembly
+from actors.manifest_check import HeldVersion, check_manifest, num_bytes_of
 from actors.weights_source import WeightsSource
 from protocol.delta import apply_delta
 from protocol.errors import WeightsError
-from protocol.message_parts import TensorSpec
 from protocol.messages import Chunk, Manifest, ManifestRequest, Message, WeightsGone
 from protocol.weights import digest_of
 from protocol.wire import Buffer
@@ -28,30 +26,12 @@ POLL_SECONDS = 0.05
 """Between two looks for what another actor of this host fetches."""
 PATIENCE_SECONDS = 60.0
 """That other actor may be stopped: after so long, this one fetches for itself."""
-MAX_VERSION_BYTES = 2**40
-_WORD_BYTES = {
-    "bfloat16": 2,
-    "float16": 2,
-    "float32": 4,
-    "uint32": 4,
-    "uint8": 1,
-    "int32": 4,
-}
-_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 class Fetched(NamedTuple):
     """All bytes of a version, their digest verified."""
 
     manifest: Manifest
-    data: Buffer
-
-
-class _Base(NamedTuple):
-    """The version whose bytes a delta may be applied to."""
-
-    policy_version: int
-    digest: str
     data: Buffer
 
 
@@ -85,7 +65,7 @@ class WeightsFetch:
         self._awaited: tuple[Manifest, float] | None = None
         """What another actor of this host fetches, and since when this one waits for it."""
         self._to_share: tuple[str, Buffer] | None = None
-        self._base: _Base | None = None
+        self._base: HeldVersion | None = None
         self._takes_deltas = True
         self._was_gone = False
         """The learner said so of a payload since the last version arrived."""
@@ -191,7 +171,7 @@ class WeightsFetch:
             return
         self._heard_at = self._clock()
         try:
-            _check(manifest, self._base)
+            check_manifest(manifest, self._base)
         except WeightsError:
             self._takes_deltas = False
             raise
@@ -225,7 +205,7 @@ class WeightsFetch:
         self.share()  # its claim ends with the next one
         on_the_way = self._is_on_the_way(manifest)
         ours = on_the_way or self._source.claim(manifest.weights_digest)
-        data = self._source.find(manifest.weights_digest, _num_bytes(manifest))
+        data = self._source.find(manifest.weights_digest, num_bytes_of(manifest))
         if data is not None:
             self._source.release()
             self._arrived(manifest, data)
@@ -288,51 +268,14 @@ class WeightsFetch:
         self._heard_at = float("-inf")
         self._takes_deltas, self._was_gone = True, False
         if self._keep_base:
-            self._base = _Base(manifest.policy_version, manifest.weights_digest, data)
+            self._base = HeldVersion(manifest.policy_version, manifest.weights_digest, data)
         if not self._is_on_the_way(manifest):
             self._verified, self._aim = manifest.policy_version, self._wanted
             self._has_dropped = False
             self.fetched = Fetched(manifest, data)
 
 
-def _check(manifest: Manifest, base: _Base | None) -> None:
-    """Raise WeightsError where a manifest cannot be followed."""
-    payload, whole = manifest.total_bytes, _num_bytes(manifest)
-    if not _DIGEST.fullmatch(manifest.weights_digest):
-        raise WeightsError(f"{manifest.weights_digest!r} is no digest of a version")
-    if not 0 < whole <= MAX_VERSION_BYTES or not 0 < payload <= MAX_VERSION_BYTES:
-        raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
-    for spec in manifest.tensors:
-        _check_shape(spec)
-    if base is not None and base.digest == manifest.weights_digest and len(base.data) != whole:
-        raise WeightsError(f"{whole} bytes of tensors for the version held, of {len(base.data)}")
-    if manifest.kind != "delta":
-        if payload != whole:
-            raise WeightsError(f"manifest of {payload} bytes for {whole} of tensors")
-        if manifest.weights_digest != manifest.digest:
-            raise WeightsError("its payload is the version, but its two digests differ")
-    elif base is None or (base.digest, True) != (
-        manifest.from_digest,
-        base.policy_version < manifest.policy_version,
-    ):
-        held = f"version {base.policy_version}" if base else "none"
-        raise WeightsError(f"a delta of {manifest.from_digest[:8]}, which is not held: {held} is")
-
-
-def _check_shape(spec: TensorSpec) -> None:
-    """Raise WeightsError for a shape that is not filled, or that no array can have."""
-    room = math.prod(max(1, size) for size in spec.shape)  # of no bytes, but counted all the same
-    filled = math.prod(spec.shape) * _WORD_BYTES[spec.dtype] == spec.num_bytes
-    if not filled or max(spec.shape, default=0) >= 2**31 or room > MAX_VERSION_BYTES:
-        raise WeightsError(f"{spec.name}: {spec.num_bytes} bytes for shape {spec.shape}")
-
-
-def _num_bytes(manifest: Manifest) -> int:
-    """Of the version's tensors."""
-    return sum(spec.num_bytes for spec in manifest.tensors)
-
-
-def _verified_bytes(assembly: Assembly, base: _Base | None) -> Buffer:
+def _verified_bytes(assembly: Assembly, base: HeldVersion | None) -> Buffer:
     """The version's bytes from its whole payload.
 
     Raises:

@@ -115,6 +115,11 @@ class Actor:
         self._started_at = clock()
         self._busy_seconds = self._switch_seconds = 0.0
 
+    @property
+    def has_begun(self) -> bool:
+        """The learner has said what to do, and the engine is made."""
+        return self._engine is not None
+
     def run(self) -> int:
         """Work until the run ends; returns the exit code."""
         try:

@@ -61,9 +61,9 @@ def _folder(run_dir: Path, config: RunConfig) -> RunFolder:
 def _train(config: RunConfig, folder: RunFolder, *, resume: Resume | None) -> int:
     learner = assemble(config, folder, resume=resume, run_id=os.environ.get("RUN_ID", ""))
     log_to_file(folder.logs / "learner.log")
-    learner.exchange.start()
     reason = "the run is complete"
     try:
+        learner.start()
         learner.loop.run()
     except BaseException as error:
         reason = f"the run ended early: {error}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, validate_call
 
 from learner.losses.ratios import Metrics
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError
 from protocol.registry import Registry
 

@@ -6,7 +6,7 @@ import secrets
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import mlx.core as mx
 
@@ -20,7 +20,6 @@ from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.ledger.snapshot import Snapshot
-from learner.loop import Exchange as LoopExchange
 from learner.loop import Loop
 from learner.metrics_http import MetricsServer
 from learner.plan.shape import read_shape
@@ -42,6 +41,9 @@ from protocol.transport import LearnerSockets
 from protocol.weights import combined_digest
 from protocol.weights_files import learner_folder, remove_abandoned_folders
 
+if TYPE_CHECKING:
+    from learner.colocated import Colocated
+
 log = logging.getLogger("learner.assemble")
 
 PUBLISH_CLOSE_SECONDS = 0.5
@@ -54,7 +56,14 @@ class Learner:
 
     loop: Loop
     exchange: Exchange
+    colocated: "Colocated | None"
     http: MetricsServer | None
+
+    def start(self) -> None:
+        """Serve peers, the one in this process among them; `close` ends it."""
+        self.exchange.start()
+        if self.colocated is not None:
+            self.colocated.join()
 
     def close(self, reason: str) -> None:
         """Tell every peer that the run is over, and stop serving."""
@@ -139,9 +148,9 @@ def assemble(
     loop = Loop(
         config, trainer, exchange, writer, evaluators, num_heldout, folder, metrics, position, facts
     )
-    if config.learner.colocated_actor:
-        loop.exchange = _colocated(exchange, policy, position, config, welcome.run_id)
-    return Learner(loop, exchange, http)
+    colocated = _colocated(exchange, policy, position, config, welcome.run_id)
+    loop.exchange = colocated or exchange
+    return Learner(loop, exchange, colocated, http)
 
 
 def _exchange(
@@ -169,8 +178,10 @@ def _exchange(
 
 def _colocated(
     exchange: Exchange, policy: Policy, position: Position, config: RunConfig, run_id: str
-) -> LoopExchange:
+) -> "Colocated | None":
     """The exchange with an actor in this process, which works while training waits."""
+    if not config.learner.colocated_actor:
+        return None
     from learner.colocated import Colocated  # brings the actors' code, which others do without
 
     return Colocated(exchange, policy, position.policy_version, config, run_id)

@@ -9,8 +9,10 @@ acks and heartbeats are the same. This is the one place where `learner` knows `a
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from actors.engine import Engine
@@ -30,6 +32,9 @@ from protocol.weights import combined_digest
 from protocol.wire import Received
 
 log = logging.getLogger("learner.colocated")
+
+JOIN_SECONDS = 60.0
+"""For the learner's own answer, and for the engine's checks of a large model."""
 
 T = TypeVar("T")
 
@@ -160,8 +165,15 @@ class Colocated:
             fetch_thread=lambda *_, **__: self._weights,
             has_log=False,
         )
-        self._has_dialled = False
         self._waiter = ThreadPoolExecutor(1, thread_name_prefix="waiting")
+
+    def join(self) -> None:
+        """Dial, and make what the actor needs before the first step begins; the exchange runs."""
+        self._link.start()
+        deadline = time.monotonic() + JOIN_SECONDS  # the first wait says what is wrong
+        with self._in_evaluation_mode():
+            while not self._actor.has_begun and time.monotonic() < deadline:
+                self._actor.turn()
 
     def next_batch(self) -> ScoredBatch:
         """Wait for the next training batch, generating."""
@@ -175,6 +187,7 @@ class Colocated:
         """Note that the batch in hand was trained on: the policy is a new version."""
         self._exchange.trained()
         self._weights.trained()
+        self._link.wake()  # nothing comes by wire that would
 
     def skip(self, reason: str) -> None:
         """Give the batch in hand up."""
@@ -190,20 +203,22 @@ class Colocated:
 
     def _generate_until(self, wait: Callable[[], T]) -> T:
         """Decode, step by step, until what is waited for is there."""
-        if not self._has_dialled:
-            self._has_dialled = True
-            self._link.start()
         waited: Future[T] = self._waiter.submit(wait)
         waited.add_done_callback(lambda _: self._link.wake())
-        self._policy.model.eval()
-        try:
+        with self._in_evaluation_mode():
             while not waited.done():
                 if self._link.ended is not None:
                     raise RunStopped(f"the colocated actor has ended: {self._link.ended.reason}")
                 self._actor.turn()
+        return waited.result()
+
+    @contextmanager
+    def _in_evaluation_mode(self) -> Iterator[None]:
+        self._policy.model.eval()
+        try:
+            yield
         finally:
             self._policy.model.train()
-        return waited.result()
 
 
 def _reachable(bind: str) -> str:

@@ -5,7 +5,7 @@ import mlx.core as mx
 from learner.forward.forward import Figures, scatter
 from learner.masters import Arrays
 from learner.optimizer import learning_rate_at, make_optimizer
-from protocol.config import LearnerSection
+from protocol.config_learner import LearnerSection
 
 
 class Critic:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from learner.samples import ScoredSample
-from protocol.config import PluginConfig
+from protocol.config_section import PluginConfig
 from protocol.registry import Registry
 
 Evaluate = Callable[[Sequence[ScoredSample]], dict[str, float]]

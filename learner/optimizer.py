@@ -10,7 +10,7 @@ import mlx.core as mx
 from mlx.optimizers import Adam, AdamW, Optimizer
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from protocol.config import OptimizerSection
+from protocol.config_learner import OptimizerSection
 from protocol.errors import CheckpointError
 
 Tree = Any

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from protocol.config import PluginConfig, RunConfig, Section
+from protocol.config import RunConfig
+from protocol.config_section import PluginConfig, Section
 
 _HEAD = """\
 # Config

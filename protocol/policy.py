@@ -22,7 +22,8 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
 from mlx_lm.tuner.utils import linear_to_lora_layers  # noqa: E402
 from mlx_lm.utils import load  # noqa: E402
 
-from protocol.config import LoraSection, PolicySection, RunConfig  # noqa: E402
+from protocol.config import PolicySection, RunConfig  # noqa: E402
+from protocol.config_learner import LoraSection  # noqa: E402
 from protocol.errors import ConfigError, WeightsError  # noqa: E402
 from protocol.model_folder import model_folder  # noqa: E402
 

@@ -26,8 +26,9 @@ MAX_BATCH = 256
 MAX_BATCH_BYTES = 8 * MIB
 """Messages, and their bytes, taken from one socket before the others get their turn."""
 GATHER_SECONDS = 0.01
-"""The learner lets messages gather for so long: fewer turns leave training more of the machine. Not
-while weights are fetched: a peer has a few chunks asked for, and asks on as they come."""
+"""The learner lets messages gather for so long while it trains: fewer turns leave training more of
+the machine. Not while weights are fetched: a peer has a few chunks asked for, and asks on as they
+come."""
 
 
 class Arrival(NamedTuple):
@@ -44,8 +45,13 @@ class Arrival(NamedTuple):
 class LearnerTransport(Protocol):
     """The learner's side, as the exchange thread uses it."""
 
-    def receive(self, timeout_seconds: float) -> list[Arrival]:
-        """Wait for arrivals or a wake; at most MAX_BATCH from each channel."""
+    def receive(self, timeout_seconds: float, *, gather: bool = False) -> list[Arrival]:
+        """Wait for arrivals or a wake; at most MAX_BATCH from each channel.
+
+        Args:
+            timeout_seconds: without any.
+            gather: nobody is in a hurry: let some more come before they are taken.
+        """
         ...
 
     def lost(self) -> list[int]:
@@ -201,10 +207,10 @@ class LearnerSockets(_Sockets, LearnerTransport):
             raise ConfigError(f"{found}; {hint}") from None
 
     @override
-    def receive(self, timeout_seconds: float) -> list[Arrival]:
+    def receive(self, timeout_seconds: float, *, gather: bool = False) -> list[Arrival]:
         ready = self._ready(timeout_seconds)
         is_fetched_from = self._channels[Channel.WEIGHTS] in ready  # its peers wait for answers
-        if not is_fetched_from and not ready.isdisjoint(self._channels.values()):
+        if gather and not is_fetched_from and not ready.isdisjoint(self._channels.values()):
             time.sleep(GATHER_SECONDS)
         arrivals: list[Arrival] = []
         for channel, opened in self._channels.items():

@@ -13,18 +13,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from protocol.errors import WeightsError
 from protocol.messages import TensorSpec
 from protocol.wire import Buffer
 
-_MLX: dict[str, mx.Dtype] = {
-    "bfloat16": mx.bfloat16,
-    "float16": mx.float16,
-    "float32": mx.float32,
-    "uint32": mx.uint32,
-    "uint8": mx.uint8,
-    "int32": mx.int32,
-}
 _BLOCK_BYTES = 2**20
 _UNSIGNED = {1: (mx.uint8, np.uint8), 2: (mx.uint16, np.uint16), 4: (mx.uint32, np.uint32)}
 
@@ -114,35 +105,8 @@ def combined_digest(arrays: Iterable[tuple[str, mx.array]]) -> str:
     return state.hexdigest()
 
 
-def unpack(tensors: tuple[TensorSpec, ...], data: Buffer) -> dict[str, mx.array]:
-    """Arrays by name; the bytes are copied.
-
-    Raises:
-        WeightsError: the manifest and the bytes do not fit each other.
-    """
-    if sum(spec.num_bytes for spec in tensors) != len(data):
-        raise WeightsError(f"{len(data)} bytes do not fill the manifest's tensors")
-    arrays: dict[str, mx.array] = {}
-    start = 0
-    for spec in tensors:
-        arrays[spec.name] = _array(spec, memoryview(data)[start : start + spec.num_bytes])
-        start += spec.num_bytes
-    mx.eval(arrays)
-    return arrays
-
-
 def _bytes_of(array: mx.array) -> NDArray[np.uint8]:
     """The array's bytes; bfloat16 is unknown to numpy, so all travel as unsigned integers."""
     unsigned, numpy_unsigned = _UNSIGNED[array.dtype.size]
     flat = cast(Any, np.array(array.reshape(-1).view(unsigned), copy=False))
     return np.ascontiguousarray(flat, numpy_unsigned).view(np.uint8)
-
-
-def _array(spec: TensorSpec, data: memoryview) -> mx.array:
-    dtype = _MLX[spec.dtype]
-    unsigned, numpy_unsigned = _UNSIGNED[dtype.size]
-    count = int(np.prod(spec.shape, dtype=np.int64))
-    if count * dtype.size != spec.num_bytes:
-        raise WeightsError(f"{spec.name}: {spec.num_bytes} bytes for shape {spec.shape}")
-    flat = np.frombuffer(data, numpy_unsigned)
-    return mx.array(flat, dtype=unsigned).view(dtype).reshape(spec.shape)

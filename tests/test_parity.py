@@ -17,10 +17,13 @@ import mlx.nn as nn  # noqa: E402
 from mlx.utils import tree_flatten  # noqa: E402
 
 import learner.parameters  # noqa: E402
+from actors.fetch import Fetched  # noqa: E402
+from actors.prepared import prepare  # noqa: E402
 from learner.algorithm import make_algorithm  # noqa: E402
+from learner.exchange.publish import Publisher  # noqa: E402
 from learner.step import Trainer  # noqa: E402
 from protocol.policy import load_policy  # noqa: E402
-from protocol.weights import pack, unpack  # noqa: E402
+from protocol.weights import pack  # noqa: E402
 
 LARGEST = 1e-4
 MISMATCH_KL = 1e-6
@@ -121,7 +124,8 @@ def test_after_a_step_the_published_weights_agree_and_the_old_ones_do_not(on_pol
     trainer.step(samples, 0, 0)
     actor = load(config)
     packed = pack(trainer.parameters.masters.rounded().items())
-    actor.apply(unpack(packed.tensors, packed.data))
+    manifest = Publisher(1, "full", "", 1).add(1, packed)
+    actor.apply(prepare(Fetched(manifest, packed.data), actor.compute_dtype).weights())
     newer = bench.roll_out(actor, make_prompts(), config)
     found = bench.parity(newer, trainer.step(newer, 1, 1).logprobs)
     assert found.largest <= LARGEST

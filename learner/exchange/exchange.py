@@ -233,7 +233,7 @@ class Exchange:
     def _turn(self) -> None:
         """Take everything that came, apply it, and answer all of it together."""
         lost = self._transport.lost()
-        arrivals = self._transport.receive(TICK_SECONDS)
+        arrivals = self._transport.receive(TICK_SECONDS, gather=not self._is_waited_for)
         now = self._clock.look()
         for connection in lost:
             self._roster.disconnected(connection, now)
@@ -245,6 +245,11 @@ class Exchange:
             self._tick(now)
         self._outbound.flush()
 
+    @property
+    def _is_waited_for(self) -> bool:
+        """Training stands still until there is a batch, or an evaluation."""
+        return self._batch is not None or self._evaluation is not None
+
     def _tick(self, now: float) -> None:
         lost = [] if self._clock.has_just_woken else self._roster.remove_lost(now)
         for member, reason in lost:
@@ -253,7 +258,7 @@ class Exchange:
         self._apply(ev.Ticked())
         self.actor_hosts = self._roster.hosts("actor")
         self._watchdog.check_step(now)
-        if self._batch is None and self._evaluation is None:
+        if not self._is_waited_for:
             self._watchdog.progress(now)
         elif reason := self._watchdog.check(now, self._roster, self._ledger.counts()):
             self._give_up(RunStopped(reason))

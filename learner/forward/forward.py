@@ -14,7 +14,7 @@ from learner.forward.logprobs import chunked_logprobs
 from learner.forward.prompts import PromptReader, PromptRecorder, SharedPrompts
 from learner.forward.recompute import recompute_layers
 from learner.forward.trunk import SplitModel
-from protocol.config import LearnerSection
+from protocol.config_learner import LearnerSection
 
 log = logging.getLogger("learner.forward")
 

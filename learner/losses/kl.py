@@ -6,7 +6,7 @@ import mlx.core as mx
 from pydantic import Field, model_validator
 
 from learner.losses.ratios import Metrics, masked_log_ratio
-from protocol.config import Section
+from protocol.config_section import Section
 
 Estimator = Literal["k1", "k2", "k3"]
 

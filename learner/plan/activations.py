@@ -18,7 +18,7 @@ several layers stands at once under gradient checkpointing.
 
 from learner.plan.shape import ModelShape
 from learner.plan.work import Layout
-from protocol.config import LearnerSection
+from protocol.config_learner import LearnerSection
 
 _LOGITS_BYTES = 4
 """fp32."""

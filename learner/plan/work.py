@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from learner.padding import padded
-from protocol.config import AlgorithmSection, RunConfig
+from protocol.config import RunConfig
+from protocol.config_learner import AlgorithmSection
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,18 @@ def test_every_number_of_bfloat16_and_float16_is_converted_as_mlx_converts_it():
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("compute", [mx.float32, mx.bfloat16])
+def test_arrays_do_not_share_the_bytes(compute):
+    packed = pack([("a", mx.array([1.0, 2.0])), ("b", mx.array([3.0], mx.bfloat16))])
+    data = bytearray(packed.data)
+    made = prepare(Fetched(manifest_of(packed), data), compute)
+    data[:] = bytes(len(data))
+    assert {name: array.tolist() for name, array in made.weights().items()} == {
+        "a": [1.0, 2.0],
+        "b": [3.0],
+    }
+
+
 def test_bytes_that_do_not_fill_the_shape_are_refused():
     packed = pack([("a", mx.zeros((4, 4)))])
     odd = packed.tensors[0].model_copy(update={"shape": (4, 5)})

@@ -56,8 +56,8 @@ class Wire(LearnerSockets):
         """(the chunk's index, frames) -> what is sent instead; None: nothing is."""
         self.heartbeat: Any = None
 
-    def receive(self, timeout_seconds):
-        arrivals = super().receive(timeout_seconds)
+    def receive(self, timeout_seconds, *, gather=False):
+        arrivals = super().receive(timeout_seconds, gather=gather)
         for arrival in arrivals:
             if arrival.channel is Channel.CONTROL:
                 message = decode(arrival.frames).message

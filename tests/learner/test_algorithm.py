@@ -4,7 +4,7 @@ import learner  # noqa: F401 - loads the BLAS before mlx
 import pytest
 
 from learner.algorithm import algorithm, make_algorithm
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError, UnknownPluginError
 
 

@@ -136,6 +136,7 @@ class Rig:
                 run_dir="/nowhere",
             )
         )
+        self.colocated.join()
 
     def say(self, message):
         self.link.inbox.append(Received(message, b""))
@@ -263,8 +264,11 @@ def test_rollouts_come_while_a_batch_is_waited_for(rig):
         np.testing.assert_allclose(rollout.behaviour_logprobs, wanted, atol=1e-4, rtol=0)
 
 
-def test_it_dials_at_the_first_wait_and_is_an_actor_of_this_process(rig):
-    assert rig.link.started == 0
+def test_it_has_joined_before_the_first_step_and_is_an_actor_of_this_process(rig):
+    assert rig.link.started == 1
+    assert rig.link.was_training == [False] * len(rig.link.was_training)
+    assert rig.policy.model.training
+    assert rig.link.reports  # it has an engine and says so
     rig.wait_for(1)
     rig.wait_for(1, "evaluate")
     assert rig.link.started == 1
@@ -272,6 +276,23 @@ def test_it_dials_at_the_first_wait_and_is_an_actor_of_this_process(rig):
     hello = rig.link.hello
     assert (hello.role, hello.run_id) == ("actor", "run-1")
     assert hello.fingerprint == colocated.fingerprint()
+
+
+def test_a_learner_that_does_not_answer_is_not_waited_for_without_end(make_rig, monkeypatch):
+    monkeypatch.setattr(colocated, "JOIN_SECONDS", 0.0)
+    rig = make_rig()
+    assert rig.link.reports == []
+    rig.grant(1)
+    rig.wait_for(TOKENS + 2)
+    assert len(rig.link.kept) == 2
+
+
+def test_a_new_version_is_taken_at_once(rig):
+    rig.wait_for(1)
+    rig.link.woken.clear()
+    rig.train()
+    rig.colocated.trained()
+    assert rig.link.woken.is_set()  # or the first turn would wait for a message
 
 
 def test_what_follows_a_training_step_is_of_the_next_version(make_rig):

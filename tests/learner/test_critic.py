@@ -8,7 +8,7 @@ import pytest
 
 from learner.critic import Critic, values
 from learner.forward.forward import Figures
-from protocol.config import LearnerSection
+from protocol.config_learner import LearnerSection
 
 ARRAYS = {"weight": mx.array([2.0, -1.0]), "bias": mx.array([0.5])}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from learner.evaluator import make_evaluator
-from protocol.config import PluginConfig
+from protocol.config_section import PluginConfig
 from protocol.errors import ConfigError, UnknownPluginError
 
 

@@ -10,7 +10,7 @@ from learner.algorithm import Algorithm, StepTotals
 from learner.batch import Column, microbatches
 from learner.forward.forward import Forward
 from learner.gradients import accumulate, token_batch
-from protocol.config import LearnerSection
+from protocol.config_learner import LearnerSection
 
 TOTALS = StepTotals(num_tokens=10, num_sequences=3, max_completion_tokens=8)
 

@@ -16,7 +16,7 @@ from learner.optimizer import (
     optimizer_state,
     restore_optimizer,
 )
-from protocol.config import OptimizerSection
+from protocol.config_learner import OptimizerSection
 from protocol.errors import CheckpointError
 
 UNBOUNDED = 1e9

@@ -1,15 +1,9 @@
 import pytest
 from pydantic import ValidationError
 
-from protocol.config import (
-    AlgorithmSection,
-    GenerationSection,
-    NetworkSection,
-    RewardConfig,
-    RunConfig,
-    RunSection,
-)
+from protocol.config import GenerationSection, NetworkSection, RewardConfig, RunConfig, RunSection
 from protocol.config_file import load_config
+from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError
 
 MINIMAL = {"model": {"path": "m"}, "data": {"train": ["a"]}, "rewards": [{"name": "exact_match"}]}

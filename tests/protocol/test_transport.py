@@ -7,6 +7,7 @@ import time
 import pytest
 import zmq
 
+from protocol import transport
 from protocol.channels import LEARNER, MIB, PEER
 from protocol.errors import ConfigError, WireError
 from protocol.transport import (
@@ -209,6 +210,28 @@ def test_many_wakes_are_one_wake_and_none_of_them_blocks(learner):
         pass
     learner.close()
     learner.wake()  # of a closed transport: nothing happens
+
+
+@pytest.mark.parametrize(
+    ("channel", "gather", "waits"),
+    [
+        (Channel.CONTROL, True, True),
+        (Channel.ROLLOUTS, True, True),
+        (Channel.CONTROL, False, False),
+        (Channel.WEIGHTS, True, False),  # its peer waits for the chunk
+    ],
+)
+def test_messages_gather_only_where_nobody_waits(
+    learner, dial, monkeypatch, channel, gather, waits
+):
+    slept = []
+    monkeypatch.setattr(transport.time, "sleep", slept.append)
+    assert learner.receive(0.0, gather=gather) == [] == slept  # nothing has come
+    peer = dial("a")
+    assert peer.send(channel, [b"x"])
+    while not learner.receive(0.1, gather=gather):
+        slept.clear()  # that was its subscription to notices
+    assert slept == [transport.GATHER_SECONDS] * waits
 
 
 def test_one_busy_channel_is_cut_off_so_that_the_others_get_their_turn(learner, dial):

@@ -14,7 +14,10 @@ COLOCATED = True
 LEAN = OurSettings(
     actors=0 if COLOCATED else 1,
     threads=2 if COLOCATED else 1,
-    sections={"learner": {"microbatch_tokens": 512}},
+    sections={
+        "learner": {"microbatch_tokens": 128, "logits_chunk_tokens": 64},
+        "reward_worker": {"processes": 1},
+    },
 )
 GIBI = 2**30
 
@@ -40,7 +43,8 @@ class AllRoles(Row):
         self.note = (
             f"{TOLD_STORIES.told()}; {STEPS} steps; the sum of proportional set sizes (PSS) over "
             f"all processes, the launcher included, looked at 20 times a second; {LEAN.told()}, "
-            "microbatches of 512 tokens; the rival differentiates 4 completions at a time"
+            "1 process of rewards, microbatches of 128 tokens, logits of 64 at a time; the rival "
+            "differentiates 4 completions at a time"
         )
 
     def ours(self) -> float:

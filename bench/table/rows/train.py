@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -126,7 +127,7 @@ class OneCore(Row):
         """One run of ours, every role on the one core."""
         folder, seed = self._next("ours")
         checkpoints = {"interval": EVERY, "keep_last": SEEDED_STEPS}
-        settings = OurSettings(seed=seed, sections={"checkpoints": checkpoints})
+        settings = replace(_ONE_CORE, seed=seed, sections={"checkpoints": checkpoints})
         run = run_ours(ADDITIONS, self._inputs, SEEDED_STEPS, folder, settings, self._limits)
         saved = folder / "run" / "checkpoints"
         return self._seconds(
@@ -171,15 +172,18 @@ class OneCore(Row):
             f"{side} {median(each):.1f}" for side, each in self._launches.items() if each
         )
         self.note = (
-            f"{ADDITIONS.told()}; everything on core {only_core()}, 1 BLAS thread a process; from "
-            f"the beginning of the first step to {ACCURACY:.0%} of 1024 held-out sums (greedy, of "
-            f"weights kept every {EVERY} steps, looked at after the run, straight between them); "
+            f"{ADDITIONS.told()}; {_ONE_CORE.told()}; everything on core {only_core()}, "
+            f"1 BLAS thread a process; from the beginning of the first step to {ACCURACY:.0%} of "
+            f"1024 held-out sums (greedy, of weights kept every {EVERY} steps, looked at after the "
+            f"run, straight between them); "
             f"seeds 1, 2, ...; with start-up, medians in s: {started}"
         )
 
 
 _TINY = OurSettings(actors=1)
 _SMOLLM2 = OurSettings(actors=1)
+_ONE_CORE = OurSettings(actors=0, max_off_policy_steps=0)
+"""Nothing can go on beside training: in turns, and then strictly on-policy costs nothing."""
 
 ROWS = [
     Training("train/smollm2_vs_mlx_lm_lora", MLX_LM_LORA, 2.0, TOLD_STORIES, _SMOLLM2, (5, 3)),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.algorithm import StepTotals, TokenBatch, algorithm, make_algorithm
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 from tests.learner.losses.reference import ALGORITHMS, reference_loss
 
 FINE, COARSE = 64, 16

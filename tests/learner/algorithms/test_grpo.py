@@ -8,7 +8,7 @@ import pytest
 from learner.algorithm import BatchRewards, StepTotals, TokenBatch, make_algorithm
 from learner.algorithms.grpo import grpo
 from learner.losses.kl import KlPenalty
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError
 
 

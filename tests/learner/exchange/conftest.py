@@ -54,14 +54,17 @@ class FakeTransport:
         self._sent: list[tuple[Channel, str, Message, bytes]] = []
         self._ended: list[int] = []
         self._awake = False
+        self.gathers: bool | None = None
+        """What the last turn asked for."""
 
     # The exchange's side.
 
     def clock(self):
         return self.now
 
-    def receive(self, timeout_seconds):
+    def receive(self, timeout_seconds, *, gather=False):
         with self._changed:
+            self.gathers = gather
             if not self._arrivals and not self._awake:
                 self._changed.wait(0.005)
             self._awake = False

@@ -56,6 +56,30 @@ def test_a_whole_batch_goes_round(start):
     assert run.metrics.value("mlxrl_policy_version") == 1
 
 
+def test_messages_gather_while_a_step_is_trained_and_not_while_training_waits(start):
+    def waits_while(gathers):
+        turns = run.transport.turns
+        run.transport.wait_for(
+            lambda: run.transport.turns > turns and run.transport.gathers is gathers
+        )
+
+    run = start()
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    lease = actor.leases(1)[0]
+    waits_while(True)
+    batch = run.call(run.exchange.next_batch)
+    waits_while(False)
+    actor.complete(lease)
+    for task in worker.tasks(GROUP_SIZE):
+        worker.score(task)
+    batch.result(DEADLINE_SECONDS)
+    waits_while(True)
+    run.publish(b"next", trained=True)
+    run.call(run.exchange.evaluate)
+    waits_while(False)
+
+
 def test_an_evaluation_completes_every_held_out_prompt_once_and_greedily(start):
     run = start(heldout=3)
     run.publish()
@@ -76,7 +100,7 @@ def test_an_evaluation_completes_every_held_out_prompt_once_and_greedily(start):
 
 def test_weights_are_announced_in_one_frame_and_served_in_chunks(start):
     run = start()
-    data = bytes(range(256)) * 5000  # two chunks
+    data = bytes(range(256)) * 20_000  # two chunks
     run.publish(data)
     digest = digest_of(data)
     notice = Notice(run_id="run-1", run_epoch=3, policy_version=0, digest=digest)

@@ -20,7 +20,7 @@ from learner.algorithm import StepTotals, TokenBatch, make_algorithm
 from learner.batch import microbatches
 from learner.forward.forward import Forward
 from learner.gradients import accumulate
-from protocol.config import AlgorithmSection, LearnerSection
+from protocol.config_learner import AlgorithmSection, LearnerSection
 from protocol.policy import Policy, load_policy
 
 VOCABULARY = 50

@@ -3,7 +3,7 @@
 import pytest
 
 from learner.algorithm import make_algorithm
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError
 
 

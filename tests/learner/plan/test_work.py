@@ -8,7 +8,7 @@ from learner.plan.work import (
     shortest_work,
     stated_needs,
 )
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 
 
 def test_a_microbatch_takes_as_many_rows_as_its_budget_holds(make_llama, make_run):

@@ -14,7 +14,7 @@ from learner.advantages.overlong import soft_overlong_penalty
 from learner.advantages.weights import valid_token_mask
 from learner.advantages.whiten import whiten
 from learner.algorithm import Algorithm, BatchRewards, make_algorithm
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 
 FOLDER = Path(__file__).parent
 ADVANTAGES, PPO = (

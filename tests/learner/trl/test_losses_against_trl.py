@@ -13,7 +13,7 @@ import pytest
 
 from learner.advantages.weights import valid_token_mask
 from learner.algorithm import Algorithm, StepTotals, TokenBatch, make_algorithm
-from protocol.config import AlgorithmSection
+from protocol.config_learner import AlgorithmSection
 
 FOLDER = Path(__file__).parent
 LOSSES, PPO = (
