@@ -12,12 +12,8 @@ from protocol.config import RunConfig
 from protocol.errors import WeightsError
 from protocol.messages import Welcome
 from protocol.process import this_host
-from protocol.weights_files import (
-    WeightsFiles,
-    WeightsLock,
-    host_folder,
-    remove_abandoned_host_folders,
-)
+from protocol.weights_files import WeightsFiles, WeightsLock
+from protocol.weights_folders import host_folder, remove_abandoned_host_folders
 from protocol.wire import Buffer
 
 log = logging.getLogger("actors.weights_source")

@@ -39,7 +39,7 @@ from protocol.process import this_host
 from protocol.telemetry import Metrics
 from protocol.transport import LearnerSockets
 from protocol.weights import combined_digest
-from protocol.weights_files import learner_folder, remove_abandoned_folders
+from protocol.weights_folders import learner_folder, remove_abandoned_folders
 
 if TYPE_CHECKING:
     from learner.colocated import Colocated

@@ -14,7 +14,7 @@ from protocol.config_section import PluginConfig, Section
 _HEAD = """\
 # Config
 
-Made from the schema in protocol/config.py by `python -m protocol.config_docs > docs/config.md`.
+Made from the schema in protocol/config*.py by `python -m protocol.config_docs > docs/config.md`.
 Precedence: defaults < file < `--set a.b=c`. An unknown key is refused.
 
 | key | default | meaning |

@@ -179,6 +179,13 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
+def num_cores() -> int:
+    """Cores that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def this_host() -> str:
     """Name of this machine, as peers and learner tell it to each other."""
     return socket.gethostname() or "unnamed"

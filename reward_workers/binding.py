@@ -26,6 +26,8 @@ _AFTER_STAR = inspect.Parameter.KEYWORD_ONLY
 
 SANDBOX = "sandbox"
 """The parameter by which a reward function asks for the sandbox."""
+_OF_EVERY_REWARD = tuple(RewardConfig.model_fields)
+"""Keys of the config that may be misspelt as well."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _unknown(where: str, name: str, signature: inspect.Signature) -> str:
     if name == SANDBOX and name in signature.parameters:
         return f"{where}: 'sandbox' is given to the function, it cannot be set"
     known = list(_settable(signature))
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, [*known, *_OF_EVERY_REWARD], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{where} takes no parameter {name!r}: {hint}known are {', '.join(known) or 'none'}"
 

@@ -6,7 +6,6 @@ Lives in one event loop. The backlog is the only thing that it shares with anoth
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 from protocol.config import RunConfig
 from protocol.messages import Score
+from protocol.process import num_cores
 from reward_workers.backlog import Backlog, Batch
 from reward_workers.binding import labels_of
 from reward_workers.calling import Outcome
@@ -60,7 +60,7 @@ class Scoring:
             Weighted(label, reward.weight)
             for label, reward in zip(labels_of(config.rewards), config.rewards, strict=True)
         ]
-        number = config.reward_worker.processes or min(NUM_PROCESSES, os.cpu_count() or 1)
+        number = config.reward_worker.processes or min(NUM_PROCESSES, num_cores())
         self._lanes = [Lane(settings_of(config), self._counts) for _ in range(number)]
         self._pool: SandboxPool | None = None
         self._new_work = asyncio.Event()

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import learner
 from learner.launch.launcher import Launcher
-from learner.launch.progress import choose_display, summary
+from learner.launch.progress import choose_display, how_to_go_on, summary
 from learner.plan.command import plan_and_show
 from learner.plan.fit import refuse_misfit
 from learner.resume import LATEST, check_start, parse_resume
@@ -225,5 +225,5 @@ def _launch(config: RunConfig, run_dir: Path, environment: Mapping[str, str]) ->
     sys.stdout.write("".join(f"{line}\n" for line in summary(run_dir)))
     code = launcher.returncode or EXIT_DONE
     if code not in (EXIT_DONE, EXIT_BAD_INPUT) and run_dir.is_dir():
-        sys.stdout.write("to go on from there: the same command with --resume\n")
+        sys.stdout.write(f"{how_to_go_on(run_dir)}\n")
     return fail(launcher.reason, code) if code else code

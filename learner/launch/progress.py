@@ -223,9 +223,20 @@ def summary(run_dir: Path) -> list[str]:
         return []
     progress = RunProgress(run_dir, max_steps=0)
     progress.update()
-    checkpoints = sorted(run_dir.glob("checkpoints/step_*[0-9]"))
-    last = f"last checkpoint {checkpoints[-1]}" if checkpoints else "no checkpoint"
+    checkpoint = _last_checkpoint(run_dir)
+    last = f"last checkpoint {checkpoint}" if checkpoint else "no checkpoint"
     return [*filter(None, [progress.accuracy_line()]), f"run folder {run_dir}", last]
+
+
+def how_to_go_on(run_dir: Path) -> str:
+    """The line for a run that failed."""
+    is_saved = _last_checkpoint(run_dir) is not None
+    what = "to go on from there" if is_saved else "to begin anew in that folder"
+    return f"{what}: the same command with --resume"
+
+
+def _last_checkpoint(run_dir: Path) -> Path | None:
+    return max(run_dir.glob("checkpoints/step_*[0-9]"), default=None)
 
 
 def _rows(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:

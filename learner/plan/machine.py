@@ -1,11 +1,12 @@
 """What this machine has: memory and cores. Needs no mlx."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from protocol.process import num_cores
 
 _UNLIMITED = 1 << 60
 """A control group without a limit says a number near 2**63."""
@@ -28,13 +29,7 @@ def this_machine() -> Machine | None:
     memory_bytes = _mac_memory() if has_metal else _linux_memory(Path("/"))
     if memory_bytes is None:
         return None
-    return Machine(memory_bytes, _num_cores(), has_metal)
-
-
-def _num_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Machine(memory_bytes, num_cores(), has_metal)
 
 
 def _mac_memory() -> int | None:

@@ -6,7 +6,6 @@ compared out here (calls.py, stdio.py, relay.py). A worker serves one job and is
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Literal
 
 from protocol.errors import SandboxUnavailable
+from protocol.process import num_cores
 from reward_workers.sandbox.backend import Backend, SandboxFault
 from reward_workers.sandbox.cache import VerdictCache, key_of
 from reward_workers.sandbox.jobs import IO, Case, Equality, Limits, Result, Verdict
@@ -62,7 +62,7 @@ class SandboxPool:
         cache_size: int = 10_000,
         backend: Backend | None = None,
     ) -> None:
-        num_slots = max(2, _num_cpus()) if slots is None else slots
+        num_slots = max(2, num_cores()) if slots is None else slots
         num_spares = 2 * num_slots if warm is None else warm
         if num_slots < 1 or num_spares < 0:
             raise ValueError(f"slots is {slots}, warm is {warm}: wanted at least 1 and 0")
@@ -257,9 +257,3 @@ class SandboxPool:
 async def _close(spares: WarmSpares, backend: Backend) -> None:
     await spares.close()
     await backend.close()
-
-
-def _num_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from protocol.process import num_cores
 from reward_workers.sandbox.backend import Backend, SandboxFault
 from reward_workers.sandbox.jobs import Limits
 from reward_workers.sandbox.judging.candidate import Candidate
@@ -58,7 +58,7 @@ class WarmSpares:
         self._is_busy = is_busy
         self._sets: OrderedDict[Limits, _Set] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._max_refilling = os.cpu_count() or 1
+        self._max_refilling = num_cores()
         self._closed = False
         self._last_fault: SandboxFault | None = None
         self.spawned = 0

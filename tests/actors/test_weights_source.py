@@ -7,7 +7,8 @@ from actors.weights_source import WeightsSource, source_of
 from protocol.messages import Welcome
 from protocol.process import this_host
 from protocol.weights import digest_of
-from protocol.weights_files import WeightsFiles, host_folder
+from protocol.weights_files import WeightsFiles
+from protocol.weights_folders import host_folder
 
 DATA = [bytes([i]) * 50 for i in range(5)]
 DIGESTS = [digest_of(data) for data in DATA]

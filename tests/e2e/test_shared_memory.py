@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.weights_files import learner_folder
+from protocol.weights_folders import learner_folder
 
 pytestmark = [
     pytest.mark.e2e,

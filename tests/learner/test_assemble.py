@@ -20,7 +20,7 @@ from protocol.messages import Hello, Welcome
 from protocol.peer import PeerLink
 from protocol.process import this_host
 from protocol.transport import PeerSockets
-from protocol.weights_files import learner_folder
+from protocol.weights_folders import learner_folder
 
 HOST = "127.0.0.1"
 DEADLINE_SECONDS = 30.0

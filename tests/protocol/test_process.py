@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.process import this_host
+from protocol.process import num_cores, this_host
 
 DEADLINE_SECONDS = 20.0
 
@@ -287,3 +287,18 @@ def test_an_end_is_not_delayed_by_an_output_that_nobody_reads():
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
     process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS pins no process to a core")
+def test_cores_that_a_process_may_not_run_on_are_not_counted():
+    print_cores = "from protocol.process import num_cores; print(num_cores())"
+    allowed = os.sched_getaffinity(0)
+    assert num_cores() == len(allowed)
+    found = subprocess.run(
+        [sys.executable, "-c", print_cores],
+        preexec_fn=lambda: os.sched_setaffinity(0, {min(allowed)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "1\n"

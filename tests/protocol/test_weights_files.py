@@ -9,14 +9,10 @@ import threading
 import pytest
 import xxhash
 
-from protocol import weights_files
+from protocol import weights_files, weights_folders
 from protocol.errors import WeightsError
-from protocol.weights_files import (
-    WeightsFiles,
-    host_folder,
-    learner_folder,
-    remove_abandoned_folders,
-)
+from protocol.weights_files import WeightsFiles
+from protocol.weights_folders import host_folder, learner_folder, remove_abandoned_folders
 
 BYTES = b"a version's bytes" * 1000
 DIGEST = xxhash.xxh3_128_hexdigest(BYTES)
@@ -113,9 +109,10 @@ sys.stdin.read()
 LEARN_OFTEN = """
 import sys
 from pathlib import Path
-from protocol import weights_files
-from protocol.weights_files import WeightsFiles, learner_folder, remove_abandoned_folders
-weights_files._SHARED_MEMORY, weights_files._MOUNTS = Path(sys.argv[1]), Path(sys.argv[2])
+from protocol import weights_folders
+from protocol.weights_files import WeightsFiles
+from protocol.weights_folders import learner_folder, remove_abandoned_folders
+weights_folders._SHARED_MEMORY, weights_folders._MOUNTS = Path(sys.argv[1]), Path(sys.argv[2])
 results = []
 print("ready", flush=True)
 sys.stdin.readline()
@@ -566,8 +563,8 @@ def shared_memory(tmp_path, monkeypatch):
     memory, mounts = tmp_path / "shm", tmp_path / "mounts"
     memory.mkdir()
     mounts.write_text(f"proc /proc proc rw 0 0\ntmpfs {memory} tmpfs rw,nosuid 0 0\n")
-    monkeypatch.setattr(weights_files, "_SHARED_MEMORY", memory)
-    monkeypatch.setattr(weights_files, "_MOUNTS", mounts)
+    monkeypatch.setattr(weights_folders, "_SHARED_MEMORY", memory)
+    monkeypatch.setattr(weights_folders, "_MOUNTS", mounts)
     return memory, mounts
 
 

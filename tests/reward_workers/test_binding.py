@@ -47,6 +47,14 @@ def test_an_unknown_name_gets_the_nearest_one():
         bind_config({"name": "exact_mach"})
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "meant"), [("wieght", "weight"), ("timeout_second", "timeout_seconds")]
+)
+def test_a_misspelt_key_of_every_reward_gets_the_nearest_one(misspelt, meant):
+    with pytest.raises(ConfigError, match=f"no parameter '{misspelt}': did you mean '{meant}'"):
+        bind_config({"name": "numeric_match", misspelt: 2.0})
+
+
 def test_an_unknown_parameter_gets_the_nearest_one():
     with pytest.raises(ConfigError, match=r"no parameter 'tolerence': did you mean 'tolerance'\?"):
         bind_config({"name": "numeric_match", "tolerence": 0.1})

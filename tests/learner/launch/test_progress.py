@@ -8,7 +8,14 @@ import pytest
 from honcho.printer import Message
 from rich.console import Console
 
-from learner.launch.progress import JsonlTail, LiveDisplay, PlainDisplay, RunProgress, summary
+from learner.launch.progress import (
+    JsonlTail,
+    LiveDisplay,
+    PlainDisplay,
+    RunProgress,
+    how_to_go_on,
+    summary,
+)
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 
@@ -154,3 +161,9 @@ def test_the_summary_tells_before_and_after_and_where_things_are(tmp_path: Path)
 def test_the_summary_of_a_run_that_never_began_is_empty(tmp_path: Path):
     assert summary(tmp_path / "nothing") == []
     assert summary(tmp_path) == [f"run folder {tmp_path}", "no checkpoint"]
+
+
+def test_a_failed_run_is_told_what_resuming_will_do(tmp_path: Path):
+    assert how_to_go_on(tmp_path) == "to begin anew in that folder: the same command with --resume"
+    (tmp_path / "checkpoints" / "step_000050").mkdir(parents=True)
+    assert how_to_go_on(tmp_path) == "to go on from there: the same command with --resume"
