@@ -101,24 +101,29 @@ class Entrance:
         return joined
 
     def _begin(self, num_rows: int) -> bool:
-        """Take waiting leases whose prompts have the same length; False if none may come now."""
+        """Take the first waiting lease, and others with prompts as long; False if none may come.
+
+        These go before shorter and longer ones, but each time the first one goes.
+        """
         if self._room.lockstep:
             self._entering = [self._waiting.popleft()] if self._waiting and not num_rows else []
             return bool(self._entering)
-        tokens = 0
-        while self._waiting:
-            lease = self._waiting[0]
-            num_rows += lease.num_samples
-            tokens += len(lease.prompt_ids)
-            if self._entering and not (
-                self._batch.prompts_together
-                and len(lease.prompt_ids) == len(self._entering[0].prompt_ids)
-                and num_rows <= self._room.max_sequences
-                and tokens <= self._room.prefill_step_tokens
-            ):
+        if not self._waiting:
+            return False
+        first = self._waiting.popleft()
+        self._entering = [first]
+        if not self._batch.prompts_together:
+            return True
+        length = len(first.prompt_ids)
+        num_rows, tokens = num_rows + first.num_samples, length
+        for lease in [each for each in self._waiting if len(each.prompt_ids) == length]:
+            num_rows, tokens = num_rows + lease.num_samples, tokens + length
+            if num_rows > self._room.max_sequences or tokens > self._room.prefill_step_tokens:
                 break
-            self._entering.append(self._waiting.popleft())
-        return bool(self._entering)
+            self._entering.append(lease)
+        taken = set(map(_key, self._entering))
+        self._waiting = deque(lease for lease in self._waiting if _key(lease) not in taken)
+        return True
 
     def _prompts_at(self, policy_version: int) -> Prompts:
         """The entering leases' prompts; begun anew when the weights have changed."""

@@ -136,7 +136,7 @@ class RunFolder:
 
     def write_rollouts(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write every rollout of one step's batch."""
-        lines = "".join(json.dumps(finite(row)) + "\n" for row in rows)
+        lines = "".join(_line(row) for row in rows)
         self._disk.write_atomically(self.rollouts_of(step), lines)
 
     def rollouts_of(self, step: int) -> Path:
@@ -167,7 +167,7 @@ class RunFolder:
         sync(self.path)
 
     def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
-        lines = "".join(json.dumps(finite(row)) + "\n" for row in rows)
+        lines = "".join(_line(row) for row in rows)
         self._disk.append(self.path / name, lines)
 
 
@@ -180,6 +180,13 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(row, allow_nan=False) + "\n"  # nearly always, and three times as fast
+    except ValueError:
+        return json.dumps(finite(row)) + "\n"
 
 
 def _split_rows(path: Path, step: int) -> tuple[str, str]:

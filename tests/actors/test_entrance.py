@@ -84,6 +84,19 @@ def test_prompts_of_one_length_are_computed_together_without_their_last_token(le
     assert hall.waiting() == []
 
 
+def test_prompts_go_with_the_first_of_their_length_and_no_further_than_there_is_room(lease):
+    lengths = {1: 3, 2: 5, 3: 3, 4: 4, 5: 5, 6: 3, 7: 3}
+    hall = Hall(*(lease(*each) for each in lengths.items()), max_sequences=6)
+    assert [group for group, _ in hall.enter()] == [1, 3, 6, 7, 2, 5]
+    assert hall.waiting() == [4]
+    assert [len(part) for part in hall.model.parts] == [4, 2]
+    hall = Hall(*(lease(*each) for each in lengths.items()), max_sequences=3)
+    assert [group for group, _ in hall.enter()] == [1, 3, 6]
+    assert hall.waiting() == [2, 4, 5, 7]
+    hall.rows.clear()
+    assert [group for group, _ in hall.enter()] == [2, 4, 5]  # 2 had begun alone
+
+
 def test_prompts_are_computed_one_by_one_where_the_batch_wants_it(lease):
     hall = Hall(lease(1), lease(2), batch=Names(prompts_together=False))
     assert hall.enter() == [(1, 0), (2, 0)]
