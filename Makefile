@@ -19,7 +19,7 @@ help:
 	@echo 'make check       ruff, pyright, import rules'
 	@echo 'make soak        the long forms of what the tests run short (about 25 minutes)'
 	@echo 'make mutants     mutation testing of the ledger (about 6 minutes)'
-	@echo 'make bench       every row of the table against its rival, into bench/results.json (hours)'
+	@echo 'make bench       every row of the table against its rival, into bench/results.json (75 minutes)'
 	@echo 'make mac-wheels  ask pip whether everything we need has wheels for a Mac'
 	@echo 'make mac-check   on a Mac: run every check there is, write mac-report-*.json'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'

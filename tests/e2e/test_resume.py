@@ -34,7 +34,7 @@ def test_a_stopped_run_continues_at_its_checkpoint(train, how: str):
         run.kill_all()
     newest = max(run.run_dir.glob("checkpoints/step_*"))
     checkpoint = json.loads((newest / "trainer.json").read_text())["step"]
-    assert checkpoint >= 10
+    assert checkpoint >= 5  # the one of step 10 may still have been on its way
     steps = checkpoint + 6
 
     resumed = train(f"run.max_steps={steps}", *SMALL, options=["--resume"])
