@@ -14,7 +14,7 @@ class FreshMemory:
 
     Not a bytearray, which is filled with zeros at once while no other thread runs; nor a NumPy
     array, which asks Linux for huge pages: where a virtual machine has given those back to its
-    host, each costs a millisecond.
+    host, each costs milliseconds.
 
     Raises:
         MemoryError: there is no room, or no address, for so much.

@@ -172,7 +172,9 @@ class Colocated:
         self._link.start()
         deadline = time.monotonic() + JOIN_SECONDS  # the first wait says what is wrong
         with self._in_evaluation_mode():
-            while not self._actor.has_begun and time.monotonic() < deadline:
+            while not (self._actor.has_begun or self._link.ended):
+                if time.monotonic() >= deadline:
+                    break
                 self._actor.turn()
 
     def next_batch(self) -> ScoredBatch:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from actors.assembly import CREDIT
+from actors.fresh_memory import FreshMemory
 from bench.table.weights_wire import SMOLLM2_BYTES, WeightsWire
 from learner.exchange.publish import CHUNK_BYTES
-from protocol import transport
 from protocol.weights import digest_of
 
 REPEATS = 5
@@ -22,15 +21,12 @@ def profile() -> str:
     finally:
         wire.close()
     data, room = bytes(SMOLLM2_BYTES), bytearray(SMOLLM2_BYTES)
-    turns = -(-SMOLLM2_BYTES // (CREDIT * CHUNK_BYTES))
-    gathering = getattr(transport, "GATHER_SECONDS", 0.0)
     lines = [
         ("chunks, one receiver", median(ours for ours, _ in rounds[1:])),
         ("raw TCP", median(theirs for _, theirs in rounds[1:])),
         ("the digest", _median_seconds(lambda: digest_of(data))),
         ("a copy of the bytes into their place", _median_seconds(lambda: _copy(room, data))),
-        ("fresh memory for them", _median_seconds(lambda: bytearray(SMOLLM2_BYTES))),
-        (f"{turns} turns of {CREDIT} chunks, if each waits {gathering} s", turns * gathering),
+        ("the same into fresh memory", _median_seconds(lambda: _fill(data))),
     ]
     return "\n".join(f"{seconds:8.3f} s  {what}" for what, seconds in lines)
 
@@ -39,6 +35,12 @@ def _copy(room: bytearray, data: bytes) -> None:
     view = memoryview(data)
     for start in range(0, len(data), CHUNK_BYTES):
         room[start : start + CHUNK_BYTES] = view[start : start + CHUNK_BYTES]
+
+
+def _fill(data: bytes) -> None:
+    memory, view = FreshMemory(len(data)), memoryview(data)
+    for start in range(0, len(data), CHUNK_BYTES):
+        memory.fill(start, view[start : start + CHUNK_BYTES])
 
 
 def _median_seconds(once: Callable[[], Any]) -> float:

@@ -3,6 +3,7 @@
 import queue
 import signal
 import threading
+import time
 from collections import deque
 from typing import Any, cast
 
@@ -285,6 +286,15 @@ def test_a_learner_that_does_not_answer_is_not_waited_for_without_end(make_rig, 
     rig.grant(1)
     rig.wait_for(TOKENS + 2)
     assert len(rig.link.kept) == 2
+
+
+def test_an_actor_that_is_refused_does_not_hold_the_start_up(make_rig, monkeypatch):
+    monkeypatch.setattr(Link, "start", lambda link: setattr(link, "ended", Ended(2, "refused")))
+    began = time.monotonic()
+    rig = make_rig()
+    assert time.monotonic() - began < colocated.JOIN_SECONDS / 2
+    with pytest.raises(RunStopped, match="refused"):
+        rig.colocated.next_batch()
 
 
 def test_a_new_version_is_taken_at_once(rig):

@@ -7,6 +7,7 @@ import time
 import pytest
 import zmq
 
+from learner.exchange.publish import CHUNK_BYTES
 from protocol import transport
 from protocol.channels import LEARNER, MIB, PEER
 from protocol.errors import ConfigError, WireError
@@ -294,7 +295,9 @@ def test_all_chunks_of_an_actors_credit_fit_while_it_does_not_read(learner, dial
         for _ in range(credit):
             assert peer.send(Channel.WEIGHTS, [b"chunk, please"])
         for _ in receive(learner, credit):
-            assert learner.send(Channel.WEIGHTS, b"actor-1", [b"header", b"body", bytes(MIB)])
+            assert learner.send(
+                Channel.WEIGHTS, b"actor-1", [b"header", b"body", bytes(CHUNK_BYTES)]
+            )
         assert len(receive(peer, credit)) == credit
 
 

@@ -112,6 +112,7 @@ class OneCore(Row):
         self._folder: tempfile.TemporaryDirectory[str]
         self._seeds = {"ours": 0, "rival": 0}
         self._launches: dict[str, list[float]] = {"ours": [], "rival": []}
+        self._last_run: Path | None = None
 
     def prepare(self) -> None:
         """The venv, and the files."""
@@ -129,7 +130,8 @@ class OneCore(Row):
         checkpoints = {"interval": EVERY, "keep_last": SEEDED_STEPS}
         settings = replace(_ONE_CORE, seed=seed, sections={"checkpoints": checkpoints})
         run = run_ours(ADDITIONS, self._inputs, SEEDED_STEPS, folder, settings, self._limits)
-        saved = folder / "run" / "checkpoints"
+        self._last_run = folder / "run"
+        saved = self._last_run / "checkpoints"
         return self._seconds(
             "ours", run.steps, lambda step: saved / f"step_{step:06d}" / "model.safetensors"
         )
@@ -140,6 +142,12 @@ class OneCore(Row):
         job = self._inputs.job(ADDITIONS, folder, SEEDED_STEPS, seed=seed, save_interval=EVERY)
         steps = run_rival(TEXTPOLICY, job, self._limits).steps
         return self._seconds("rival", steps, lambda step: folder / f"{step}.safetensors")
+
+    def profile(self) -> str:
+        """Mean seconds of our steps by what they were spent on."""
+        seconds = self.ours()
+        assert self._last_run is not None
+        return f"{seconds:.2f} s; {our_seconds(self._last_run)}"
 
     def close(self) -> None:
         """Remove the runs."""
