@@ -10,6 +10,7 @@ from typing import NoReturn
 from protocol.errors import ConfigError
 from protocol.fingerprint import fingerprint
 from protocol.messages import Hello
+from protocol.own_metrics import HELP, OPTION, own_metrics
 from protocol.peer import PeerLink
 from protocol.process import (
     EXIT_DONE,
@@ -30,17 +31,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m actors", description=__doc__)
     parser.add_argument("--learner", default=os.environ.get("LEARNER"), help="tcp://HOST:PORT")
     parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "INFO"))
+    parser.add_argument("--log-format", default=os.environ.get("LOG_FORMAT", "text"))
+    parser.add_argument(OPTION, metavar="[HOST:]PORT", help=HELP)
     arguments = parser.parse_args()
     if not arguments.learner:
         raise ConfigError("no learner address: give --learner tcp://HOST:PORT or set LEARNER")
-    setup_logging(arguments.log_level)
+    setup_logging(arguments.log_level, arguments.log_format)
     signal.signal(signal.SIGTERM, _end_early)
     end_within(STOP_SECONDS)
     with private_tmpdir():
-        return _work(arguments.learner)
+        return _work(arguments.learner, arguments.metrics_address)
 
 
-def _work(address: str) -> int:
+def _work(address: str, metrics_address: str | None) -> int:
     # A supervising parent runs this module too, and has no use for mlx.
     from actors.worker import Actor
 
@@ -60,11 +63,12 @@ def _work(address: str) -> int:
     )
     link = PeerLink(hello, PeerSockets(address, peer), address)
     signal.signal(signal.SIGTERM, lambda *_: link.leave(EXIT_DONE, "told to end by SIGTERM"))
-    link.start()
-    try:
-        return Actor(peer, link).run()
-    finally:
-        link.close("the actor ends")
+    with own_metrics(metrics_address, "actor", link.heartbeat):
+        link.start()
+        try:
+            return Actor(peer, link).run()
+        finally:
+            link.close("the actor ends")
 
 
 def _end_early(_number: int, _frame: object) -> NoReturn:

@@ -103,6 +103,11 @@ class Engine:
         return bool(self._live or self._rows or self._early)
 
     @property
+    def num_decoding(self) -> int:
+        """Completions that are decoded now."""
+        return len(self._live)
+
+    @property
     def leases(self) -> list[Lease]:
         """Everything that is decoded or waits."""
         return [row.lease for row in self._live] + list(self._entrance)

@@ -339,6 +339,8 @@ class Actor:
         assert self._fetch is not None
         return {
             "tokens_sampled": float(engine.tokens_sampled),
+            "completions": float(engine.num_decoding),
+            "groups": float(len(self._status.progress)),
             "busy_seconds": self._busy_seconds,
             "alive_seconds": self._clock() - self._started_at,
             "switch_seconds": self._switch_seconds,

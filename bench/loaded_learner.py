@@ -27,7 +27,7 @@ from learner.sources import Row
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
 from protocol.messages import Welcome
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 from protocol.transport import LearnerSockets
 from protocol.weights import PackedWeights, digest_of
 

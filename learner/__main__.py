@@ -27,6 +27,10 @@ STARTED_BY = {"MLX_RL_SUPERVISED", "HONCHO_PROCESS_NAME"}
 """Environment variables of mlx-train and honcho; a learner started from a shell may outlive it."""
 
 
+class _ToldToEnd(RunStopped):
+    """Somebody sent a signal."""
+
+
 def main() -> int:
     """Parse the command line, check or run."""
     parser = argparse.ArgumentParser(prog="python -m learner", description=__doc__)
@@ -36,10 +40,11 @@ def main() -> int:
     parser.add_argument("--resume", nargs="?", const=LATEST, metavar="STEP|FOLDER")
     parser.add_argument("--check", action="store_true", help="check config and data, then exit")
     parser.add_argument("--log-level", default=os.environ.get("LOG_LEVEL", "INFO"))
+    parser.add_argument("--log-format", default=os.environ.get("LOG_FORMAT", "text"))
     arguments = parser.parse_args()
     if STARTED_BY & os.environ.keys():
         die_with_parent()
-    setup_logging(arguments.log_level)
+    setup_logging(arguments.log_level, arguments.log_format)
     config = load_config(arguments.config, arguments.set)
     if arguments.check:
         check(config)
@@ -61,21 +66,20 @@ def _folder(run_dir: Path, config: RunConfig) -> RunFolder:
 def _train(config: RunConfig, folder: RunFolder, *, resume: Resume | None) -> int:
     learner = assemble(config, folder, resume=resume, run_id=os.environ.get("RUN_ID", ""))
     log_to_file(folder.logs / "learner.log")
-    reason = "the run is complete"
     try:
         learner.start()
         learner.loop.run()
     except BaseException as error:
-        reason = f"the run ended early: {error}"
+        told = isinstance(error, _ToldToEnd)
+        learner.close(f"the run ended early: {error}", is_over=told, hurry=True)
         raise
-    finally:
-        learner.close(reason)
+    learner.close("the run is complete", is_over=True)
     return 0
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
     """End a step between two of its calls; the last checkpoint is the point to resume."""
-    raise RunStopped(f"told to end by {signal.Signals(number).name}")
+    raise _ToldToEnd(f"told to end by {signal.Signals(number).name}")
 
 
 if __name__ == "__main__":

@@ -10,33 +10,36 @@ from typing import TYPE_CHECKING, Literal
 
 import mlx.core as mx
 
-from learner.algorithm import make_algorithm
+from learner.algorithm import Algorithm, make_algorithm
 from learner.checkpoints.position import Position
 from learner.data import Prompts, PromptStream, read_prompts, tokenize_prompts
 from learner.evaluator import Evaluate, make_evaluator
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
+from learner.gauges import show_config
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop
-from learner.metrics_http import MetricsServer
 from learner.plan.shape import read_shape
 from learner.publishing.shared import SharedVersions
 from learner.publishing.writer import VersionWriter
 from learner.resume import Resume
 from learner.run_folder import RunFolder
+from learner.serving import Serving
 from learner.starting_point import checkpoint_facts, find_start, take_folder
 from learner.step import Trainer
+from learner.tracker import EARLY_END_SECONDS, TrackedRun, Trackers, make_trackers
 from protocol.config import RunConfig
+from protocol.config_section import labels_of
 from protocol.errors import ConfigError, WeightsError
 from protocol.fingerprint import fingerprint
 from protocol.messages import Welcome
+from protocol.metrics import Metrics
 from protocol.model_folder import model_folder
 from protocol.policy import Policy, frozen_arrays, limit_memory, load_policy, logits
 from protocol.process import this_host
-from protocol.telemetry import Metrics
 from protocol.transport import LearnerSockets
 from protocol.weights import combined_digest
 from protocol.weights_folders import learner_folder, remove_abandoned_folders
@@ -57,20 +60,22 @@ class Learner:
     loop: Loop
     exchange: Exchange
     colocated: "Colocated | None"
-    http: MetricsServer | None
+    serving: Serving | None
 
     def start(self) -> None:
         """Serve peers, the one in this process among them; `close` ends it."""
         self.exchange.start()
+        self.loop.trackers.start(_tracked_run(self.loop))
         if self.colocated is not None:
             self.colocated.join()
 
-    def close(self, reason: str) -> None:
-        """Tell every peer that the run is over, and stop serving."""
+    def close(self, reason: str, *, is_over: bool = False, hurry: bool = False) -> None:
+        """Tell every peer that the run is over, and stop serving; see `Serving.close`."""
         self.loop.publishing.close(PUBLISH_CLOSE_SECONDS)
         self.exchange.close(reason)
-        if self.http is not None:
-            self.http.close()
+        self.loop.trackers.close(EARLY_END_SECONDS)
+        if self.serving is not None:
+            self.serving.close(is_over=is_over, hurry=hurry)
         self.loop.folder.release()
 
 
@@ -80,9 +85,7 @@ def check(config: RunConfig) -> None:
     Raises:
         ConfigError: a parameter or the model; UnknownPluginError: a name; DataError: a row.
     """
-    make_algorithm(config.algorithm)
-    make_evaluators(config)
-    _refuse_publish_kind(config)
+    _plugins(config)
     model_folder(config.model.path)
     _refuse_missing_layers(config)
     asyncio.run(read_prompts(config.data, config.run.seed))
@@ -103,6 +106,13 @@ def make_evaluators(config: RunConfig) -> dict[str, Evaluate]:
     return evaluators
 
 
+def _plugins(config: RunConfig) -> tuple[Algorithm, dict[str, Evaluate], Trackers]:
+    """What the config names, once nothing in it contradicts that."""
+    _refuse_publish_kind(config)
+    trackers = Trackers(make_trackers(config.report_to))
+    return make_algorithm(config.algorithm), make_evaluators(config), trackers
+
+
 def assemble(
     config: RunConfig, folder: RunFolder, *, resume: Resume | None, run_id: str
 ) -> Learner:
@@ -115,16 +125,15 @@ def assemble(
         resume: where to go on; None for a new run.
         run_id: given to peers by their environment too; empty makes one.
     """
-    algorithm, evaluators = make_algorithm(config.algorithm), make_evaluators(config)
-    _refuse_publish_kind(config)
+    algorithm, evaluators, trackers = _plugins(config)
     prompts = asyncio.run(read_prompts(config.data, config.run.seed))
     metrics = Metrics()
     with ExitStack() as opened:
         transport = LearnerSockets(config.network.bind, config.network.port)
         opened.callback(transport.close)
-        http = _serve_metrics(config, metrics)
-        if http is not None:
-            opened.callback(http.close)
+        serving = _serve(config, folder.path, metrics)
+        if serving is not None:
+            opened.callback(serving.close)
         policy = _load(config)
         trainer = Trainer(policy, algorithm, config)
         opened.callback(folder.release)
@@ -142,15 +151,31 @@ def assemble(
         exchange = _exchange(config, transport, policy, book, position, welcome, metrics)
         opened.pop_all()  # the exchange and the learner close them from here on
     facts["run_epoch"] = str(run_epoch)
-    deltas = _publish_kind(config) == "delta"
-    writer = VersionWriter(exchange, deltas=deltas, shared=shared, host=this_host())
+    metrics.set("mlxrl_run_epoch", run_epoch)
+    writer = _version_writer(config, exchange, shared)
     num_heldout = book.num_heldout
     loop = Loop(
         config, trainer, exchange, writer, evaluators, num_heldout, folder, metrics, position, facts
     )
     colocated = _colocated(exchange, policy, position, config, welcome.run_id)
     loop.exchange = colocated or exchange
-    return Learner(loop, exchange, colocated, http)
+    loop.trackers = trackers
+    if serving is not None:
+        serving.view = lambda: exchange.view
+    return Learner(loop, exchange, colocated, serving)
+
+
+def _tracked_run(loop: Loop) -> TrackedRun:
+    config = loop.config
+    tree = config.model_dump(mode="json")
+    return TrackedRun(config.run.name, loop.folder.path, tree, loop.position.step)
+
+
+def _version_writer(
+    config: RunConfig, exchange: Exchange, shared: SharedVersions | None
+) -> VersionWriter:
+    deltas = _publish_kind(config) == "delta"
+    return VersionWriter(exchange, deltas=deltas, shared=shared, host=this_host())
 
 
 def _exchange(
@@ -298,11 +323,9 @@ def _welcome(
     )
 
 
-def _serve_metrics(config: RunConfig, metrics: Metrics) -> MetricsServer | None:
-    network = config.network
-    if not network.http_port:
-        return None
-    return MetricsServer(network.bind, network.http_port, metrics.registry)
+def _serve(config: RunConfig, run_dir: Path, metrics: Metrics) -> Serving | None:
+    show_config(metrics, config, labels_of(config.rewards))
+    return Serving(config, run_dir, metrics) if config.network.http_port else None
 
 
 def _vocabulary(policy: Policy) -> int:

@@ -195,6 +195,10 @@ class Colocated:
         """Give the batch in hand up."""
         self._exchange.skip(reason)
 
+    def last_counts(self) -> Mapping[str, float]:
+        """As the exchange says."""
+        return self._exchange.last_counts()
+
     def counts(self) -> Mapping[str, float]:
         """Groups by state, what happened so far, and peers by role.
 

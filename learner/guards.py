@@ -87,10 +87,11 @@ class Guards:
         if self._skipped_in_row >= self.config.learner.max_skipped_in_row:
             raise RunStopped(f"{self._skipped_in_row} steps in a row were skipped: {reason}")
 
-    def warn(self, row: Mapping[str, Any]) -> None:
-        """Log what a row of metrics says of the run's health."""
+    def warn(self, row: Mapping[str, Any]) -> list[str]:
+        """Log what a row of metrics says of the run's health; returns the symptoms that last."""
         for warning in self._health.warnings(row):
             log.warning("step %d: %s", row["step"], warning)
+        return self._health.lasting
 
 
 def why_skipped(samples: Sequence[ScoredSample], result: StepResult) -> str:

@@ -91,6 +91,11 @@ class Health:
                 told.append(warning)
         return told
 
+    @property
+    def lasting(self) -> list[str]:
+        """Names of the symptoms that are there and have lasted."""
+        return [name for name, steps in self._lasted.items() if steps >= LASTS_STEPS]
+
     def _seen(self, row: Mapping[str, Any]) -> _Seen:
         entropies = self._entropies
         full = len(entropies) == FIRST_STEPS

@@ -13,16 +13,18 @@ from learner.checkpoints.writer import CheckpointWriter
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
 from learner.disk import RETRY_SECONDS
 from learner.evaluator import Evaluate
-from learner.gauges import show
+from learner.gauges import show_batch, show_evaluations, show_step, show_warnings
 from learner.guards import Guards
 from learner.publishing.writer import Published, VersionWriter
-from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows
+from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows, staleness_of
 from learner.run_folder import SUMMARY, RunFolder
 from learner.samples import ScoredBatch, ScoredSample
 from learner.step import StepResult, Trainer
+from learner.tracker import END_SECONDS, Trackers
 from protocol.config import RunConfig
+from protocol.config_section import labels_of
 from protocol.errors import CheckpointError, RunStopped
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 
 log = logging.getLogger("learner.loop")
 
@@ -53,6 +55,10 @@ class Exchange(Protocol):
         """Groups by state, what happened so far, and peers by role."""
         ...
 
+    def last_counts(self) -> Mapping[str, float]:
+        """The counts at the end of the run; Prometheus is shown nothing later."""
+        ...
+
 
 @dataclass
 class Loop:
@@ -71,6 +77,7 @@ class Loop:
     """Stand in every checkpoint."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    trackers: Trackers = field(default_factory=Trackers)
     _guards: Guards = field(init=False)
     _writer: CheckpointWriter = field(init=False)
     _weights_digest: Future[str] = field(init=False)
@@ -97,6 +104,7 @@ class Loop:
         """
         try:
             self._run()
+            self.trackers.close(END_SECONDS)
         finally:
             self._writer.close(CLOSE_SECONDS)
 
@@ -123,7 +131,7 @@ class Loop:
         self._save()  # before the evaluation: it may fail
         self._evaluate()
         self._finish_saving()
-        self.folder.write_json(SUMMARY, self.exchange.counts())
+        self.folder.write_json(SUMMARY, self.exchange.last_counts())
         if self._guards.why_nothing:
             raise RunStopped(f"no step was trained: {self._guards.why_nothing}")
 
@@ -184,8 +192,12 @@ class Loop:
         )
         row |= publish_figures(self.publishing.newest)
         self.folder.append_metrics(row)
-        show(self.metrics, row, counts)
-        self._guards.warn(row)
+        self.trackers.log_step(row)
+        show_step(self.metrics, row, labels_of(self.config.rewards))
+        lengths = [len(sample.rollout.token_ids) for sample in batch.samples]
+        trained_at = self.position.policy_version - (0 if result.skipped else 1)
+        show_batch(self.metrics, lengths, staleness_of(batch.samples, trained_at))
+        show_warnings(self.metrics, self._guards.warn(row))
         log.debug("step %d: reward %.3f loss %s", row["step"], row["reward/mean"], row["loss"])
 
     def _evaluate(self) -> None:
@@ -203,9 +215,10 @@ class Loop:
             log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
         found = {name: evaluate(samples) for name, evaluate in self.evaluators.items()}
         step, version = self.position.step, self.position.policy_version
-        self.folder.append_evaluations(
-            [evaluation_row(step, version, name, found[name], len(samples)) for name in found]
-        )
+        rows = [evaluation_row(step, version, name, found[name], len(samples)) for name in found]
+        self.folder.append_evaluations(rows)
+        self.trackers.log_evaluations(rows)
+        show_evaluations(self.metrics, rows)
         for name, figures in found.items():
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
             log.info("held-out %s at step %d: %s", name, self.position.step, shown)

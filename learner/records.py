@@ -179,8 +179,13 @@ def _fact_figures(key: str, values: Sequence[float | int | str]) -> dict[str, fl
     return {f"{key}/mean": _mean(numbers), **shares} if numbers else shares
 
 
+def staleness_of(samples: Sequence[ScoredSample], version: int) -> list[int]:
+    """How many versions the oldest token of each sample is older than the one that was trained."""
+    return [version - sample.oldest_version for sample in samples]
+
+
 def _staleness_figures(samples: Sequence[ScoredSample], version: int) -> dict[str, float]:
-    staleness = [version - sample.oldest_version for sample in samples]
+    staleness = staleness_of(samples, version)
     return {"staleness/mean": _mean(staleness), "staleness/max": max(staleness)}
 
 

@@ -6,7 +6,7 @@ signature by the role that owns it, so no plug-in is listed here.
 
 from typing import Annotated, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from protocol.config_learner import AlgorithmSection, LearnerSection
 from protocol.config_section import PluginConfig, Section
@@ -32,6 +32,18 @@ class RewardConfig(PluginConfig):
     weight: float = Field(default=1.0, allow_inf_nan=False)
     timeout_seconds: float = Field(default=30.0, gt=0.0, allow_inf_nan=False)
     """CPU seconds that one completion may take, and likewise idle seconds."""
+
+
+def _by_name(section: object) -> object:
+    return {"name": section} if isinstance(section, str) else section
+
+
+def _in_a_list(section: object) -> object:
+    return (section,) if isinstance(section, str) else section
+
+
+TrackerConfig = Annotated[PluginConfig, BeforeValidator(_by_name)]
+"""One tracker: `{name, **parameters}`, or its name alone."""
 
 
 class RunSection(Section):
@@ -248,6 +260,8 @@ class RunConfig(Section):
     checkpoints: CheckpointSection = CheckpointSection()
     network: NetworkSection = NetworkSection()
     metal: MetalSection = MetalSection()
+    report_to: Annotated[tuple[TrackerConfig, ...], BeforeValidator(_in_a_list)] = ()
+    """Plug-ins of learner/trackers/ (tensorboard, wandb): names, or `{name, **parameters}`."""
 
     @model_validator(mode="after")
     def _colocated_where_it_can_be(self) -> "RunConfig":

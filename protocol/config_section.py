@@ -1,5 +1,7 @@
 """What every section of the config is made of."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,3 +28,14 @@ class PluginConfig(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """What the config says besides the name."""
         return dict(self.model_extra or {})
+
+
+def labels_of(configs: Iterable[PluginConfig]) -> list[str]:
+    """What each reward is reported as: its name without a path, numbered where it is repeated."""
+    seen: Counter[str] = Counter()
+    labels: list[str] = []
+    for config in configs:
+        name = config.name.rpartition(":")[2]
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return labels

@@ -129,6 +129,12 @@ class PeerLink:
             self._heartbeat_at = 0.0
             self._transport.wake()
 
+    def heartbeat(self) -> Heartbeat:
+        """What heartbeats say now; any thread may ask."""
+        status = self._status
+        metrics = {**status.metrics, "peak_rss_bytes": float(peak_rss_bytes())}
+        return Heartbeat(peer=self._hello.peer, **status._replace(metrics=metrics)._asdict())
+
     def send(self, channel: Channel, message: Message) -> None:
         """Send once; it may get lost."""
         self._outgoing.append((channel, message))
@@ -226,7 +232,7 @@ class PeerLink:
         elif now >= self._heartbeat_at:
             rest = SILENCE_SECONDS if self._is_alone(now) else 0.0
             self._heartbeat_at = now + max(self._heartbeat_seconds, rest)
-            self._transport.send(Channel.CONTROL, encode(self._heartbeat()))
+            self._transport.send(Channel.CONTROL, encode(self.heartbeat()))
         self._flush()
         self._queue_is_full = self._welcome is not None and not self._send_kept()
         self._tell_of_silence(now)
@@ -253,11 +259,6 @@ class PeerLink:
         while self._outgoing:
             channel, message = self._outgoing.popleft()
             self._transport.send(channel, encode(message))
-
-    def _heartbeat(self) -> Heartbeat:
-        status = self._status
-        metrics = {**status.metrics, "peak_rss_bytes": float(peak_rss_bytes())}
-        return Heartbeat(peer=self._hello.peer, **status._replace(metrics=metrics)._asdict())
 
     def _is_alone(self, now: float) -> bool:
         """Whether the learner has not been heard for longer than an answer takes."""

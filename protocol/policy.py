@@ -8,6 +8,7 @@ sampling loops, losses or sockets.
 # (much of mlx is untyped)
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -19,7 +20,16 @@ preload_blas()  # its fast BLAS must be loaded before mlx
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
 from mlx.utils import tree_flatten, tree_map, tree_unflatten  # noqa: E402
+
+# mlx_lm.tuner imports these wherever they are: seconds at each start, and folders in /tmp.
+_UNWANTED = [name for name in ("wandb", "swanlab") if name not in sys.modules]
+_modules: dict[str, Any] = cast("dict[str, Any]", sys.modules)
+_modules.update(dict.fromkeys(_UNWANTED))  # None: an ImportError, which it expects
 from mlx_lm.tuner.utils import linear_to_lora_layers  # noqa: E402
+
+for _name in _UNWANTED:
+    del _modules[_name]
+
 from mlx_lm.utils import load  # noqa: E402
 
 from protocol.config import PolicySection, RunConfig  # noqa: E402

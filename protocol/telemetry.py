@@ -1,11 +1,12 @@
-"""Logging for every role, and the one table of all metric names."""
+"""Logging for every role."""
 
+import datetime
+import json
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -13,84 +14,84 @@ from protocol.errors import ConfigError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 PLAIN_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+TEXT_FORMAT, JSON_FORMAT = LOG_FORMATS = ("text", "json")
+MAX_JSON_BYTES = 2900
+"""Of a JSON line: mlx-train cuts longer ones, and what is left would be no JSON."""
 
 
-class Metric(NamedTuple):
-    """One Prometheus metric of the learner."""
+class JsonFormatter(logging.Formatter):
+    """Log records as JSON lines of ASCII: time (UTC), level, logger, message, process, exception.
 
-    kind: Literal["counter", "gauge"]
-    help: str
-    labels: tuple[str, ...] = ()
-
-
-METRICS: dict[str, Metric] = {
-    "mlxrl_wire_rejected_total": Metric(
-        "counter", "Messages that were dropped, by channel and reason", ("channel", "reason")
-    ),
-    "mlxrl_peers": Metric("gauge", "Registered peers by role", ("role",)),
-    "mlxrl_groups": Metric("gauge", "Groups of the ledger by state", ("state",)),
-    "mlxrl_groups_ended": Metric("gauge", "Groups trained or dropped, by outcome", ("outcome",)),
-    "mlxrl_reward_workers": Metric(
-        "gauge",
-        "What reward workers say of themselves, their children and sandboxes, summed, by figure",
-        ("figure",),
-    ),
-    "mlxrl_policy_version": Metric("gauge", "The learner's policy version"),
-    "mlxrl_step": Metric("gauge", "Training steps done"),
-    "mlxrl_step_metric": Metric("gauge", "The last metrics.jsonl row, by key", ("key",)),
-}
-
-
-class Metrics:
-    """All metrics of METRICS, in a Prometheus registry of their own. Thread-safe."""
+    A line has at most MAX_JSON_BYTES: a long message loses its end, a long traceback its beginning.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        for name, metric in METRICS.items():
-            if metric.kind == "counter":
-                counter = Counter(name, metric.help, metric.labels, registry=self.registry)
-                self._counters[name] = counter
-            else:
-                gauge = Gauge(name, metric.help, metric.labels, registry=self.registry)
-                self._gauges[name] = gauge
+        super().__init__()
+        self._process = process_name()
 
-    def count(self, name: str, *labels: str) -> None:
-        """Add one to a counter."""
-        counter = self._counters[name]
-        (counter.labels(*labels) if labels else counter).inc()
-
-    def set(self, name: str, value: float, *labels: str) -> None:
-        """Set a gauge."""
-        gauge = self._gauges[name]
-        (gauge.labels(*labels) if labels else gauge).set(value)
-
-    def value(self, name: str, *labels: str) -> float:
-        """Current value of a metric, 0 before its first change."""
-        names = METRICS[name].labels
-        found = self.registry.get_sample_value(name, dict(zip(names, labels, strict=True)))
-        return found or 0.0
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's line."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        facts = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": self._process,
+        }
+        if record.exc_info:
+            facts["exception"] = self.formatException(record.exc_info)
+        line = json.dumps(facts)
+        for key, is_kept_at_end in (("exception", True), ("message", False)):
+            if key in facts and len(line) > MAX_JSON_BYTES:
+                facts[key] = _cut(facts[key], len(line) - MAX_JSON_BYTES, at_start=is_kept_at_end)
+                line = json.dumps(facts)
+        return line
 
 
-def setup_logging(level: str) -> None:
-    """Send logs to standard error: rich on a terminal, plain lines elsewhere.
+def _cut(text: str, num_bytes: int, *, at_start: bool) -> str:
+    """Return the text with at least so many bytes of its JSON less, and dots in their place."""
+    pieces = [json.dumps(character)[1:-1] for character in text]
+    if at_start:
+        pieces.reverse()
+    room = sum(map(len, pieces)) - num_bytes - len("...")
+    kept = 0
+    while kept < len(pieces) and room >= len(pieces[kept]):
+        room -= len(pieces[kept])
+        kept += 1
+    return "..." + text[len(text) - kept :] if at_start else text[:kept] + "..."
+
+
+def process_name() -> str:
+    """What logs call this process: honcho's name of it, else its role and pid."""
+    if name := os.environ.get("HONCHO_PROCESS_NAME"):
+        return name
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return f"{name.removesuffix('s') or 'python'}.{os.getpid()}"  # the package actors: an actor
+
+
+def setup_logging(level: str, format: str = TEXT_FORMAT) -> None:  # noqa: A002 - as logging says
+    """Send logs to standard error: rich on a terminal, plain lines elsewhere, or JSON lines.
 
     Args:
         level: one of LOG_LEVELS.
+        format: one of LOG_FORMATS.
 
     Raises:
-        ConfigError: another level.
+        ConfigError: another level or format.
     """
     if level not in LOG_LEVELS:
         raise ConfigError(f"log level {level!r}: wanted one of {', '.join(LOG_LEVELS)}")
-    if sys.stderr.isatty():
-        handler: logging.Handler = RichHandler(
-            console=Console(stderr=True), show_path=False, rich_tracebacks=True
-        )
+    if format not in LOG_FORMATS:
+        raise ConfigError(f"log format {format!r}: wanted one of {', '.join(LOG_FORMATS)}")
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if format == JSON_FORMAT:
+        handler.setFormatter(JsonFormatter())
+    elif sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=True)
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s", "%H:%M:%S"))
     else:
-        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter(PLAIN_FORMAT, "%H:%M:%S"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from protocol.config_file import load_config
 from protocol.errors import ConfigError
+from protocol.own_metrics import HELP, OPTION
 from protocol.process import EXIT_DONE, STOP_SECONDS, die_with_parent, end_within, run_main
 from protocol.supervise import SUPERVISED, supervised
 from protocol.telemetry import setup_logging
@@ -33,13 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse_address(given.learner)
     if given.slots < 1:
         raise ConfigError(f"--slots {given.slots}: wanted 1 or more")
-    setup_logging(given.log_level)
-    return supervised(lambda: _serve(given.learner, given.slots), "reward_workers")
+    setup_logging(given.log_level, given.log_format)
+    return supervised(
+        lambda: _serve(given.learner, given.slots, given.metrics_address), "reward_workers"
+    )
 
 
-def _serve(address: str, slots: int) -> int:
+def _serve(address: str, slots: int, metrics_address: str | None) -> int:
     end_within(STOP_SECONDS)
-    return serve(address, slots)
+    return serve(address, slots, metrics_address)
 
 
 def check_config(path: str, overrides: Sequence[str]) -> int:
@@ -75,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("LOG_LEVEL", "INFO"),
         choices=("DEBUG", "INFO", "WARNING", "ERROR"),
     )
+    parser.add_argument("--log-format", default=os.environ.get("LOG_FORMAT", "text"))
+    parser.add_argument(OPTION, metavar="[HOST:]PORT", help=HELP)
     parser.add_argument(
         "--check-config", metavar="FILE", help="check this config's rewards and exit: 0 or 2"
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from protocol.config import RewardConfig
+from protocol.config_section import labels_of
 from protocol.errors import ConfigError
 from reward_workers.registry import (
     CHECK_ATTRIBUTE,
@@ -84,17 +84,6 @@ def bind_rewards(configs: Iterable[RewardConfig]) -> tuple[BoundReward, ...]:
     """
     configs = tuple(configs)
     return tuple(bind_reward(*pair) for pair in zip(configs, labels_of(configs), strict=True))
-
-
-def labels_of(configs: Iterable[RewardConfig]) -> list[str]:
-    """What each reward is reported as: its name without a path, numbered where it is repeated."""
-    seen: Counter[str] = Counter()
-    labels: list[str] = []
-    for config in configs:
-        name = config.name.rpartition(":")[2]
-        seen[name] += 1
-        labels.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return labels
 
 
 def bind_reward(config: RewardConfig, label: str) -> BoundReward:

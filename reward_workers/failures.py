@@ -38,7 +38,7 @@ class Failures:
             unlogged = self._unlogged.pop(reward)
         log.warning("reward %s failed on %d samples, the last: %s", reward, unlogged, failure)
 
-    def total(self) -> int:
-        """Samples on which a reward failed, over all rewards."""
+    def by_reward(self) -> dict[str, int]:
+        """Samples on which each reward failed."""
         with self._lock:
-            return self._counts.total()
+            return dict(self._counts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from protocol.errors import TrainerError
 from protocol.messages import Hello, Welcome
+from protocol.own_metrics import own_metrics
 from protocol.peer import PeerLink
 from protocol.process import EXIT_DONE, EXIT_FAILED, arm_hard_exit, fail, this_host
 from protocol.telemetry import log_to_file
@@ -24,24 +25,30 @@ STOP_SECONDS = 0.9
 """From the signal to the end of the process, whatever the reward functions are doing."""
 
 
-def serve(address: str, slots: int) -> int:
+def serve(address: str, slots: int, metrics_address: str | None = None) -> int:
     """Takes part in the run of the learner at `address`; returns the exit code.
 
     Args:
         address: tcp://host:port.
         slots: samples to hold at once.
+        metrics_address: where to serve /metrics; None: nowhere.
 
     Raises:
         ConfigError, UnknownPluginError: bad address, or rewards that cannot be used here.
     """
     hello = _hello()
     link = PeerLink(hello, PeerSockets(address, hello.peer), address)
-    _leave_on_signals(link)
+    with own_metrics(metrics_address, hello.role, link.heartbeat):
+        _leave_on_signals(link)
+        return _work(link, slots)
+
+
+def _work(link: PeerLink, slots: int) -> int:
     link.start()
     backlog, failures = Backlog(), Failures()
     scoring = ScoringThread(backlog, lambda score: link.keep(key_of(score), score), failures)
     try:
-        ended = Worker(link, slots, backlog, failures, scoring, _log_into_run).run()
+        ended = Worker(link, slots, backlog, scoring, _log_into_run).run()
     except SystemExit:
         arm_hard_exit(STOP_SECONDS, EXIT_DONE)
         raise

@@ -7,16 +7,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from protocol.config import RunConfig
+from protocol.config_section import labels_of
 from protocol.messages import Score
 from protocol.process import num_cores
 from reward_workers.backlog import Backlog, Batch
-from reward_workers.binding import labels_of
 from reward_workers.calling import Outcome
 from reward_workers.children.child import CRASHED, MEMORY, TIMEOUT, ChildSettings
 from reward_workers.children.lanes import Lane, Suspects
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 NUM_PROCESSES = 2
 STATISTICS_SECONDS = 0.5
+MAX_SHOWN_REWARDS = 40
 
 
 class Scoring:
@@ -56,6 +57,8 @@ class Scoring:
         self._keep = keep
         self._failures = failures
         self._counts: Counter[str] = Counter()
+        self._given: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._weighted = [
             Weighted(label, reward.weight)
             for label, reward in zip(labels_of(config.rewards), config.rewards, strict=True)
@@ -119,6 +122,8 @@ class Scoring:
         scores: list[Score] = []
         for task, of_sample in zip(batch.tasks, outcomes, strict=True):
             for weighted, outcome in zip(self._weighted, of_sample, strict=True):
+                self._given[weighted.name] += 1
+                self._seconds[weighted.name] += outcome.seconds
                 if outcome.status != OK:
                     self._failures.record(weighted.name, outcome.failure)
             scores.append(combine(batch.run_epoch, task, self._weighted, of_sample))
@@ -140,7 +145,19 @@ class Scoring:
             "reward_crashes_total": float(self._counts[CRASHED]),
             "reward_memory_total": float(self._counts[MEMORY]),
             **{f"sandbox_{name}": float(value) for name, value in statistics.items()},
+            **self._figures_of_rewards(),
         }
+
+    def _figures_of_rewards(self) -> dict[str, float]:
+        """By name, of as many rewards as a heartbeat has room for."""
+        failures = self._failures.by_reward()
+        figures: dict[str, float] = {}
+        for weighted in self._weighted[:MAX_SHOWN_REWARDS]:
+            name = weighted.name
+            figures[f"reward_samples/{name}"] = float(self._given[name])
+            figures[f"reward_seconds/{name}"] = self._seconds[name]
+            figures[f"reward_failures/{name}"] = float(failures.get(name, 0))
+        return figures
 
 
 async def check_rewards(config: RunConfig) -> list[str]:

@@ -16,7 +16,6 @@ from protocol.messages import Message, ScoreWork, Welcome
 from protocol.peer import Ended, PeerStatus
 from protocol.wire import Received
 from reward_workers.backlog import Backlog, key_of
-from reward_workers.failures import Failures
 
 log = logging.getLogger("reward_workers")
 
@@ -75,7 +74,6 @@ class Worker:
         link: the link to the learner.
         slots: samples to hold at once: the credit that the learner is told.
         backlog: what the scorer takes samples from.
-        failures: what the scorer counts.
         scorer: scores.
         joined: called with each Welcome that begins a run epoch.
     """
@@ -85,7 +83,6 @@ class Worker:
         link: Link,
         slots: int,
         backlog: Backlog,
-        failures: Failures,
         scorer: Scorer,
         joined: Callable[[Welcome], None] = lambda _: None,
     ) -> None:
@@ -93,7 +90,6 @@ class Worker:
         self._slots = slots
         self._joined = joined
         self._backlog = backlog
-        self._failures = failures
         self._scorer = scorer
         self._run_epoch = -1
         self._ready = False
@@ -132,7 +128,6 @@ class Worker:
         running, waiting = len(self._backlog.running()), self._backlog.waiting()
         metrics = {
             "scores_total": float(self._backlog.scored()),
-            "reward_errors_total": float(self._failures.total()),
             "batches_running": float(running),
             "samples_waiting": float(waiting),
             **self._backlog.seconds(),

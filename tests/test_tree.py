@@ -12,7 +12,12 @@ from protocol.config_file import dump_config, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("protocol", "learner", "actors", "reward_workers")
-PLUGIN_FOLDERS = ("learner/algorithms", "learner/evaluators", "reward_workers/rewards")
+PLUGIN_FOLDERS = (
+    "learner/algorithms",
+    "learner/evaluators",
+    "learner/trackers",
+    "reward_workers/rewards",
+)
 TINY_WEIGHTS = "protocol/builtin/tiny/model.safetensors"
 
 MAX_FILE_LINES = 400

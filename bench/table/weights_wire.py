@@ -20,7 +20,7 @@ from learner.ledger.ledger import Ledger
 from learner.sources import Row
 from protocol.config import RunConfig
 from protocol.messages import TensorSpec, Welcome
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 from protocol.transport import LearnerSockets
 from protocol.weights import PackedWeights, digest_of
 

@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import get_args
 
 from learner.exchange.awake import AwakeClock
 from learner.exchange.commands import Commands
+from learner.exchange.counting import all_counts, idle_shares
 from learner.exchange.drops import Drops
 from learner.exchange.idleness import Idleness
 from learner.exchange.inbound import Inbound
@@ -25,6 +25,8 @@ from learner.exchange.outbound import Outbound
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Delta, Publisher
 from learner.exchange.roster import Roster
+from learner.exchange.showing import Showing
+from learner.exchange.view import View
 from learner.exchange.watchdog import Watchdog
 from learner.ledger import events as ev
 from learner.ledger.ledger import Ledger
@@ -32,9 +34,8 @@ from learner.ledger.snapshot import Snapshot
 from learner.samples import ScoredBatch, ScoredSample, scored_samples
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
-from protocol.messages import Goodbye, Role, Welcome
-from protocol.process import peak_rss_bytes
-from protocol.telemetry import Metrics
+from protocol.messages import Goodbye, Welcome
+from protocol.metrics import Metrics
 from protocol.transport import Channel, LearnerTransport
 from protocol.weights import PackedWeights
 from protocol.wire import encode_single
@@ -86,8 +87,7 @@ class Exchange:
         self._prompts = prompts
         self._publisher = publisher
         self._run_id = welcome.run_id
-        self._seconds = clock
-        self._clock = AwakeClock(clock)
+        self._seconds, self._clock = clock, AwakeClock(clock)
         self._ticked_at = -TICK_SECONDS
         self._metrics = metrics
         self._roster = Roster(silence_seconds=10 * config.network.heartbeat_seconds)
@@ -115,6 +115,7 @@ class Exchange:
         self._halted: RunStopped | None = None  # why nothing more is trained or evaluated
         self.actor_hosts: frozenset[str] = frozenset()
         """Where actors are registered, as of the last tick."""
+        self._showing = Showing(self._roster, metrics)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
 
@@ -149,6 +150,7 @@ class Exchange:
 
         def begin() -> None:
             self._evaluation = future
+            self._metrics.set("mlxrl_evaluating", 1)
             self._begin_to_wait(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
 
         return self._commands.ask(begin, future)
@@ -177,7 +179,7 @@ class Exchange:
         def publish() -> None:
             self._publisher.add(policy_version, packed, delta)
             self._transport.publish(encode_single(self._publisher.notice(self._run_id)))
-            self._watchdog.progress(self._clock())
+            self._progress()
             self._metrics.set("mlxrl_policy_version", policy_version)
 
         self._commands.put(publish)
@@ -199,6 +201,16 @@ class Exchange:
         future: Future[dict[str, float]] = Future()
         return self._commands.ask(lambda: future.set_result(self._counts()), future)
 
+    def last_counts(self) -> dict[str, float]:
+        """The counts at the end of the run; Prometheus is shown these, and nothing later."""
+        future: Future[dict[str, float]] = Future()
+
+        def end() -> None:
+            self._showing.show(self._ledger.counts(), self._clock(), is_last=True)
+            future.set_result(self._counts())
+
+        return self._commands.ask(end, future)
+
     def close(self, reason: str) -> None:
         """Tell every peer that the run is over, wait a moment for them to go, and end."""
         with contextlib.suppress(RunStopped):  # it failed: there is nobody to say it
@@ -211,6 +223,11 @@ class Exchange:
         self._closing.set()
         self._transport.wake()
         self._thread.join(2.0)
+
+    @property
+    def view(self) -> View:
+        """How things are, as of the last second; any thread may ask."""
+        return self._showing.view
 
     def counts_of_peers(self) -> int:
         """Registered peers."""
@@ -254,9 +271,12 @@ class Exchange:
         lost = [] if self._clock.has_just_woken else self._roster.remove_lost(now)
         for member, reason in lost:
             log.warning("lost %s: %s", member.name, reason)
+            self._showing.lost(member, now)
             self._apply(ev.PeerLost(member.name))
         self._apply(ev.Ticked())
         self.actor_hosts = self._roster.hosts("actor")
+        if lost or self._showing.is_due(now):
+            self._showing.show(self._ledger.counts(), now)
         self._watchdog.check_step(now)
         if not self._is_waited_for:
             self._watchdog.progress(now)
@@ -295,9 +315,9 @@ class Exchange:
             case ev.EvaluationFinished():
                 self._finish_evaluation(action)
             case ev.AckRollout() if action.accepted:
-                self._watchdog.progress(self._clock())
+                self._progress()
             case ev.AckScore():
-                self._watchdog.progress(self._clock())
+                self._progress()
             case ev.GroupDropped():
                 self._drops.note(action)
             case ev.Halt():
@@ -319,6 +339,7 @@ class Exchange:
         if self._evaluation is None:
             return  # it came after the watchdog gave up
         future, self._evaluation = self._evaluation, None
+        self._metrics.set("mlxrl_evaluating", 0)
         future.set_result(self._samples(finished.group_ids))
 
     def _samples(self, group_ids: Sequence[int]) -> tuple[ScoredSample, ...]:
@@ -329,18 +350,13 @@ class Exchange:
             scored += scored_samples(group, self._prompts.entry(group_id))
         return tuple(scored)
 
+    def _progress(self) -> None:
+        self._watchdog.progress(self._clock())
+        self._showing.worked()
+
     def _counts(self) -> dict[str, float]:
-        counts: dict[str, float] = {**self._ledger.counts()}
-        counts["memory/learner/peak_bytes"] = peak_rss_bytes()
-        for role in get_args(Role):
-            peers = self._roster.of(role)
-            counts[f"peers/{role}"] = len(peers)
-            peaks = [int(peer.metrics.get("peak_rss_bytes", 0)) for peer in peers]
-            counts[f"memory/{role}/peak_bytes"] = max(peaks, default=0)
-            idle = self._idleness.look(role, {peer.name: peer.metrics for peer in peers})
-            if idle is not None:
-                counts[f"idle/{role}"] = idle
-        return counts
+        shares = idle_shares(self._roster, self._idleness)
+        return {**all_counts(self._ledger.counts(), self._roster), **shares}
 
     def _say_goodbye(self, reason: str) -> None:
         self._outbound.flush()

@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 from learner.exchange.publish import ChunkAnswer, Publisher
 from learner.exchange.roster import Member, Roster
-from learner.gauges import show_reward_workers
 from learner.ledger import events as ev
 from protocol.errors import VersionError, WireError
 from protocol.messages import (
@@ -26,7 +25,7 @@ from protocol.messages import (
     Score,
     Welcome,
 )
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 from protocol.transport import Arrival, Channel, LearnerTransport
 from protocol.wire import decode, encode
 
@@ -80,6 +79,7 @@ class Inbound:
 
     def take(self, arrival: Arrival) -> None:
         """Handle one arrival, whatever it holds."""
+        self._metrics.count("mlxrl_messages_total", arrival.channel.name.lower())
         if arrival.channel is Channel.NOTICE:
             self._count(arrival, "unexpected")
             return
@@ -169,8 +169,6 @@ class Inbound:
 
     def _heartbeat(self, arrival: Arrival, member: Member, heartbeat: Heartbeat) -> None:
         self._roster.heard(member, heartbeat, arrival.connection, self._clock())
-        if member.role == "reward_worker":
-            show_reward_workers(self._metrics, self._roster.sums("reward_worker"))
         if heartbeat.run_epoch == self._welcome.run_epoch:
             progress = tuple((p.group_id, p.attempt, p.tokens) for p in heartbeat.progress)
             if progress and member.role == "actor":
@@ -207,11 +205,13 @@ class Inbound:
         if isinstance(message, ManifestRequest):
             manifest = self._publisher.manifest(message.held_digest)
             if manifest is not None:
+                self._metrics.count("mlxrl_weights_manifests_total", manifest.kind)
                 self._answer(arrival, manifest)
         elif isinstance(message, ChunkRequest):
             answer = self._publisher.chunk(message)
             if isinstance(answer, ChunkAnswer):
                 frames = encode(answer.message, answer.raw)
+                self._metrics.count("mlxrl_weights_sent_bytes_total", by=len(answer.raw))
                 self._transport.send(Channel.WEIGHTS, arrival.routing_id, frames)
             else:
                 self._answer(arrival, answer)

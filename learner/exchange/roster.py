@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,6 +26,9 @@ class Member:
     state: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     pid: int = 0
+    policy_version: int = -1
+    capacity: int = 0
+    registered_at: float = 0.0
 
     @property
     def routing_id(self) -> bytes:
@@ -59,6 +61,7 @@ class Roster:
     def register(self, hello: Hello, connection: int, now: float) -> Member:
         """Add a peer, or note that a known one connected again."""
         member = Member(hello.peer, hello.role, hello.host, connection, now, pid=hello.pid)
+        member.registered_at = now
         self._members[hello.peer] = member
         return member
 
@@ -75,6 +78,7 @@ class Roster:
         member.heard_at, member.disconnected_at = now, None
         member.connection = connection
         member.state = heartbeat.state
+        member.policy_version, member.capacity = heartbeat.policy_version, heartbeat.capacity
         figures = heartbeat.metrics.items()
         member.metrics = {name: value for name, value in figures if math.isfinite(value)}
 
@@ -115,16 +119,13 @@ class Roster:
         members = self.of(role)
         return frozenset(each.host for each in members if (each.host, each.pid) != own)
 
+    def all(self) -> list[Member]:
+        """All peers."""
+        return list(self._members.values())
+
     def of(self, role: Role) -> list[Member]:
         """All peers of a role."""
         return [member for member in self._members.values() if member.role == role]
-
-    def sums(self, role: Role) -> Counter[str]:
-        """What a role's heartbeats say, summed over its peers by name."""
-        total: Counter[str] = Counter()
-        for member in self.of(role):
-            total.update(member.metrics)
-        return total
 
     def each(self, action: Callable[[Member], None]) -> None:
         """Do something for every peer."""

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import learner
+from learner.launch.addresses import WILDCARDS, learner_address
+from learner.launch.display import choose_display
+from learner.launch.json_display import write_event
 from learner.launch.launcher import Launcher
-from learner.launch.progress import choose_display, how_to_go_on, summary
+from learner.launch.summary import how_to_go_on, summary, summary_facts
 from learner.plan.command import plan_and_show
 from learner.plan.fit import refuse_misfit
 from learner.resume import LATEST, check_start, parse_resume
@@ -25,12 +28,10 @@ from protocol.config_file import dump_config, load_config
 from protocol.errors import ConfigError, TrainerError
 from protocol.process import ERROR_PREFIX, EXIT_BAD_INPUT, EXIT_DONE, die_with_parent, fail
 from protocol.supervise import SUPERVISED, describe_exit
-from protocol.telemetry import setup_logging
+from protocol.telemetry import JSON_FORMAT, LOG_FORMATS, TEXT_FORMAT, setup_logging
 
 NUM_PORTS = 4
 """control, rollouts, weights and notice: network.port and the three after it."""
-
-_WILDCARDS = ("", "*", "0.0.0.0", "::")  # noqa: S104 - recognised, not bound
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +46,16 @@ def train() -> int:
         ConfigError: something that a check found, in one sentence.
     """
     options = _parse(sys.argv[1:])
-    setup_logging(options.log_level)
+    setup_logging(options.log_level, options.log_format)
+    try:
+        return _check_and_run(options)
+    except TrainerError as error:
+        if options.log_format == JSON_FORMAT:
+            write_event("error", {"reason": str(error)})
+        raise
+
+
+def _check_and_run(options: argparse.Namespace) -> int:
     config = load_config(options.config, options.set)
     run_dir = (options.run_dir or Path("runs") / config.run.name).absolute()
     with tempfile.TemporaryDirectory(prefix="mlxrl-train-") as folder:
@@ -62,10 +72,12 @@ def train() -> int:
             sys.stdout.write(dump_config(config))
             sys.stderr.write("config, plug-ins, data and ports are fine; nothing was started\n")
             return EXIT_DONE
-        environment = role_environment(config.network, config_file, run_dir, options.log_level)
+        environment = role_environment(
+            config.network, config_file, run_dir, options.log_level, options.log_format
+        )
         if options.resume:
             environment["RESUME"] = options.resume
-        return _launch(config, run_dir, environment)
+        return _launch(config, run_dir, environment, options.log_format)
 
 
 def check_ports(network: NetworkSection) -> None:
@@ -74,7 +86,7 @@ def check_ports(network: NetworkSection) -> None:
     Raises:
         ConfigError: naming the address and the port.
     """
-    host = "0.0.0.0" if network.bind in _WILDCARDS else network.bind  # noqa: S104 - as configured
+    host = "0.0.0.0" if network.bind in WILDCARDS else network.bind  # noqa: S104 - as configured
     ports = [*range(network.port, network.port + NUM_PORTS)]
     if network.http_port:
         ports.append(network.http_port)
@@ -126,17 +138,20 @@ def check_by_roles(config_file: Path) -> None:
 
 
 def role_environment(
-    network: NetworkSection, config_file: Path, run_dir: Path, log_level: str
+    network: NetworkSection,
+    config_file: Path,
+    run_dir: Path,
+    log_level: str,
+    log_format: str = TEXT_FORMAT,
 ) -> dict[str, str]:
     """Return the environment from which the Procfile's lines take what they need."""
-    host = "127.0.0.1" if network.bind in _WILDCARDS else network.bind
-    host = f"[{host}]" if ":" in host else host
     ours = {
         "PYTHON": sys.executable,
         "CONFIG": str(config_file),
         "RUN_DIR": str(run_dir),
         "LOG_LEVEL": log_level,
-        "LEARNER": f"tcp://{host}:{network.port}",
+        "LOG_FORMAT": log_format,
+        "LEARNER": learner_address(network),
         "RUN_ID": secrets.token_hex(8),
         SUPERVISED: "1",
         "PYTHONUNBUFFERED": "1",
@@ -191,6 +206,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="start a run even if its roles need more memory than this machine has",
     )
     parser.add_argument("--log-level", default="INFO", metavar="INFO")
+    parser.add_argument(
+        "--log-format",
+        default=TEXT_FORMAT,
+        metavar="|".join(LOG_FORMATS),
+        help="json: of a run, every line of standard output is one object",
+    )
     return parser.parse_args(arguments)
 
 
@@ -212,9 +233,11 @@ def _judge_check(module: str, code: int, errors: str) -> None:
     raise TrainerError(f"the check by {module} {describe_exit(code)}: {reason}")
 
 
-def _launch(config: RunConfig, run_dir: Path, environment: Mapping[str, str]) -> int:
+def _launch(
+    config: RunConfig, run_dir: Path, environment: Mapping[str, str], log_format: str
+) -> int:
     procfile = find_procfile().read_text(encoding="utf-8")
-    display = choose_display(config, run_dir)
+    display = choose_display(config, run_dir, log_format)
     launcher = Launcher(display)
     try:
         concurrency = {**config.roles.model_dump(), "learner": 1}
@@ -222,8 +245,14 @@ def _launch(config: RunConfig, run_dir: Path, environment: Mapping[str, str]) ->
         launcher.loop()
     finally:
         display.close()
-    sys.stdout.write("".join(f"{line}\n" for line in summary(run_dir)))
     code = launcher.returncode or EXIT_DONE
-    if code not in (EXIT_DONE, EXIT_BAD_INPUT) and run_dir.is_dir():
-        sys.stdout.write(f"{how_to_go_on(run_dir)}\n")
+    if log_format == JSON_FORMAT:
+        write_event("summary", {"code": code, **summary_facts(run_dir, config.run.max_steps)})
+        if code:
+            write_event("error", {"code": code, "reason": launcher.reason})
+    else:
+        lines = summary(run_dir)
+        if code not in (EXIT_DONE, EXIT_BAD_INPUT) and run_dir.is_dir():
+            lines.append(how_to_go_on(run_dir))
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
     return fail(launcher.reason, code) if code else code

@@ -21,7 +21,8 @@ from honcho.environ import expand_processes, parse_procfile
 from honcho.manager import Manager
 from honcho.printer import Message
 
-from learner.launch.progress import Display
+from learner.launch.display import Display
+from learner.launch.role_line import read_line
 from learner.launch.role_process import RoleProcess
 from protocol.errors import ConfigError
 from protocol.process import ERROR_PREFIX, EXIT_DONE
@@ -176,7 +177,7 @@ class Launcher(Manager):
             self._take_stop(event.name, event.data["returncode"])
 
     def _take_line(self, event: Message) -> None:
-        line = event.data.decode("utf-8", "replace").rstrip()
+        line = read_line(event).text.rstrip()
         if line.startswith(ERROR_PREFIX):
             self._members[event.name].reason = line.removeprefix(ERROR_PREFIX)
         self._printer.write(event)

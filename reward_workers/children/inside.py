@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from protocol.config import RewardConfig
+from protocol.config_section import labels_of
 from protocol.errors import ConfigError, SandboxUnavailable, UnknownPluginError
 from protocol.messages import ScoreTask
-from reward_workers.binding import BoundReward, bind_reward, labels_of
+from reward_workers.binding import BoundReward, bind_reward
 from reward_workers.calling import call_tasks, describe
 from reward_workers.children.channel import Channel, Said
 from reward_workers.children.lifeline import end_with

@@ -28,9 +28,9 @@ from learner.publishing.writer import Published, VersionWriter
 from learner.sources import Row
 from protocol.delta import encode_delta
 from protocol.messages import Chunk, Heartbeat, Welcome
+from protocol.metrics import Metrics
 from protocol.policy import frozen_arrays, load_policy
 from protocol.process import this_host
-from protocol.telemetry import Metrics
 from protocol.transport import Channel, LearnerSockets
 from protocol.weights import combined_digest, pack
 from protocol.wire import decode

@@ -1,41 +1,128 @@
 import math
 
+import pytest
 from prometheus_client import generate_latest
 
-from learner.gauges import show, show_reward_workers
-from protocol.telemetry import Metrics
+from learner.gauges import show_batch, show_config, show_evaluations, show_step, show_warnings
+from protocol.config import RunConfig
+from protocol.metrics import Metrics
+
+ROW = {
+    "step": 4,
+    "time": 1000.5,
+    "loss": 0.5,
+    "reward/exact/mean": 0.25,
+    "reward/exact/seconds/mean": 0.001,
+    "reward/exact/length/mean": 12.0,
+    "seconds/step": 2.0,
+    "seconds/wait": 1.25,
+    "seconds/train": 0.5,
+    "seconds/publish": 0.125,
+    "idle/actor": 0.75,
+    "dropped/attempts": 3,
+    "my_figure": 9.0,
+    "skipped": "",
+}
 
 
-def test_gauges_show_the_step_the_groups_and_the_peers():
+def exported(metrics):
+    return generate_latest(metrics.registry).decode()
+
+
+def test_a_row_sets_the_gauge_of_each_key():
     metrics = Metrics()
-    counts = {"ready": 3, "leased": 2, "trained": 8, "dropped/attempts": 1, "peers/actor": 2}
-    show(metrics, {"step": 4, "loss": 0.5, "skipped": ""}, counts)
+    show_step(metrics, ROW, ["exact"])
     assert metrics.value("mlxrl_step") == 4
-    assert metrics.value("mlxrl_step_metric", "loss") == 0.5
-    assert metrics.value("mlxrl_groups", "ready") == 3
-    assert metrics.value("mlxrl_groups", "scored") == 0
-    assert metrics.value("mlxrl_groups_ended", "dropped/attempts") == 1
-    assert metrics.value("mlxrl_groups_ended", "trained") == 8
-    assert metrics.value("mlxrl_peers", "actor") == 2
+    assert metrics.value("mlxrl_loss") == 0.5
+    assert metrics.value("mlxrl_last_step_timestamp_seconds") == 1000.5
+    assert metrics.value("mlxrl_idle_ratio", "actor") == 0.75
+
+
+def test_a_reward_functions_figures_have_its_name():
+    metrics = Metrics()
+    show_step(metrics, ROW, ["exact", "other"])
+    assert metrics.value("mlxrl_reward_function_mean", "exact") == 0.25
+    assert metrics.value("mlxrl_reward_function_seconds", "exact") == 0.001
+    assert math.isnan(metrics.value("mlxrl_reward_function_mean", "other"))
+
+
+def test_a_key_is_shown_once():
+    metrics = Metrics()
+    show_step(metrics, ROW, ["exact"])
+    assert metrics.value("mlxrl_step_metric", "my_figure") == 9.0
+    assert metrics.value("mlxrl_step_metric", "reward/exact/length/mean") == 12.0
+    for key in ("loss", "time", "reward/exact/mean", "dropped/attempts", "seconds/wait"):
+        assert f'key="{key}"' not in exported(metrics)
+
+
+def test_the_stages_of_a_step_add_up_to_it():
+    # 2.0 = 1.25 wait + 0.5 train + 0.125 publish + 0.125 other
+    metrics = Metrics()
+    show_step(metrics, ROW, [])
+    assert metrics.value("mlxrl_step_seconds", "wait") == 1.25
+    assert metrics.value("mlxrl_step_seconds", "other") == pytest.approx(0.125)
+    assert "mlxrl_step_duration_seconds_sum 2.0" in exported(metrics)
 
 
 def test_a_figure_that_has_become_null_does_not_keep_its_old_value():
     metrics = Metrics()
-    show(metrics, {"step": 1, "loss": 0.5}, {})
-    show(metrics, {"step": 2, "loss": None}, {})
-    assert math.isnan(metrics.value("mlxrl_step_metric", "loss"))
+    show_step(metrics, ROW, ["exact"])
+    show_step(metrics, {**ROW, "loss": None, "reward/exact/mean": None}, ["exact"])
+    assert math.isnan(metrics.value("mlxrl_loss"))
+    assert math.isnan(metrics.value("mlxrl_reward_function_mean", "exact"))
 
 
-def test_idle_shares_are_shown_with_the_row_and_are_no_count_of_groups():
+def test_skipped_steps_are_counted_by_reason():
     metrics = Metrics()
-    show(metrics, {"step": 1, "idle/actor": 0.25, "idle/learner": None}, {"idle/actor": 0.25})
-    assert metrics.value("mlxrl_step_metric", "idle/actor") == 0.25
-    assert math.isnan(metrics.value("mlxrl_step_metric", "idle/learner"))
-    assert b"mlxrl_groups_ended{" not in generate_latest(metrics.registry)
+    show_step(metrics, ROW, [])
+    show_step(metrics, {**ROW, "skipped": "non_finite"}, [])
+    assert metrics.value("mlxrl_steps_skipped_total", "non_finite") == 1
+    assert metrics.value("mlxrl_steps_skipped_total", "masked") == 0
 
 
-def test_figures_of_reward_workers_are_shown_but_for_odd_names():
+def test_a_batchs_completions_are_counted():
     metrics = Metrics()
-    show_reward_workers(metrics, {"sandbox_jobs_total": 7.0, "Odd name": 1.0})
-    assert metrics.value("mlxrl_reward_workers", "sandbox_jobs_total") == 7.0
-    assert b"Odd name" not in generate_latest(metrics.registry)
+    show_batch(metrics, [3, 5], [0, 1])
+    show_batch(metrics, [2], [1])
+    assert metrics.value("mlxrl_samples_trained_total") == 3
+    assert metrics.value("mlxrl_tokens_trained_total") == 10
+    assert 'mlxrl_staleness_bucket{le="0"} 1.0' in exported(metrics)
+    assert "mlxrl_completion_tokens_count 3.0" in exported(metrics)
+
+
+def test_an_evaluations_figures_have_its_name():
+    metrics = Metrics()
+    rows = [
+        {"step": 10, "policy_version": 9, "evaluator": "accuracy", "accuracy": 0.5, "time": 1.0}
+    ]
+    show_evaluations(metrics, rows)
+    assert metrics.value("mlxrl_evaluation", "accuracy", "accuracy") == 0.5
+    assert metrics.value("mlxrl_evaluation_step") == 10
+    assert 'figure="time"' not in exported(metrics)
+
+
+def test_a_symptom_is_1_while_it_lasts():
+    metrics = Metrics()
+    show_warnings(metrics, ["entropy_collapse"])
+    assert metrics.value("mlxrl_health_warning", "entropy_collapse") == 1
+    show_warnings(metrics, [])
+    assert metrics.value("mlxrl_health_warning", "entropy_collapse") == 0
+
+
+def test_the_config_is_shown_before_the_first_step():
+    metrics = Metrics()
+    config = RunConfig.model_validate(
+        {
+            "model": {"path": "builtin:tiny"},
+            "data": {"train": ["x.jsonl"]},
+            "rewards": [{"name": "a.py:mine"}],
+            "roles": {"actor": 3},
+            "learner": {"groups_per_step": 4, "max_off_policy_steps": 2},
+        }
+    )
+    show_config(metrics, config, ["mine"])
+    assert metrics.value("mlxrl_max_groups") == 12  # (2 + 1) * 4
+    assert metrics.value("mlxrl_peers_wanted", "actor") == 3
+    assert metrics.value("mlxrl_run_info", "run", "builtin:tiny", "grpo") == 1
+    assert 'mlxrl_reward_function_mean{reward="mine"}' in exported(metrics)
+    assert metrics.value("mlxrl_health_warning", "mismatch") == 0

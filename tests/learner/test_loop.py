@@ -24,8 +24,8 @@ from learner.samples import ScoredBatch
 from learner.step import StepResult
 from protocol.delta import encode_delta
 from protocol.errors import CheckpointError, RunStopped
+from protocol.metrics import Metrics
 from protocol.policy import Policy
-from protocol.telemetry import Metrics
 from protocol.weights import pack
 
 DEADLINE_SECONDS = 10.0
@@ -96,6 +96,9 @@ class Script:
 
     def counts(self):
         return {"trained": 3, "ready": 1}
+
+    def last_counts(self):
+        return self.counts()
 
     # The trainer: a step of 1 each time.
 
@@ -400,8 +403,8 @@ def test_metrics_follow_the_last_row(make_loop):
     loop, _ = make_loop(max_steps=2, interval=0)
     loop.run()
     assert loop.metrics.value("mlxrl_step") == 2
-    assert loop.metrics.value("mlxrl_step_metric", "loss") == 0.5
-    assert loop.metrics.value("mlxrl_step_metric", "reward/mean") == 1.0
+    assert loop.metrics.value("mlxrl_loss") == 0.5
+    assert loop.metrics.value("mlxrl_reward_mean") == 1.0
 
 
 def test_only_the_newest_checkpoints_are_kept(make_loop):

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from protocol.config import GenerationSection, NetworkSection, RewardConfig, RunConfig, RunSection
-from protocol.config_file import load_config
+from protocol.config_file import dump_config, load_config
 from protocol.config_learner import AlgorithmSection
 from protocol.errors import ConfigError
 
@@ -101,3 +101,18 @@ def test_a_deterministic_run_may_be_colocated():
     learner = {"colocated_actor": True, "max_off_policy_steps": 0}
     tree = MINIMAL | {"run": {"deterministic": True}, "learner": learner}
     assert RunConfig.model_validate(tree).learner.colocated_actor
+
+
+def test_a_tracker_is_a_name_or_a_section_in_a_file_and_in_what_is_saved(tmp_path, make_config):
+    config = make_config(report_to=["tensorboard", {"name": "wandb", "mode": "offline"}])
+    first, second = config.report_to
+    assert (first.name, first.parameters) == ("tensorboard", {})
+    assert (second.name, second.parameters) == ("wandb", {"mode": "offline"})
+    (tmp_path / "saved.yaml").write_text(dump_config(config))
+    saved = tmp_path / "saved.yaml"
+    assert load_config(saved) == config
+    assert make_config(report_to="tensorboard").report_to == config.report_to[:1]
+    assert load_config(saved, ["report_to=[]"]).report_to == ()
+    assert load_config(saved, ["report_to=tensorboard"]).report_to == config.report_to[:1]
+    with pytest.raises(ConfigError, match="wanted a list"):
+        load_config(saved, ["report_to=3"])

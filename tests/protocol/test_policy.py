@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from typing import Any, cast
 
 import numpy as np
@@ -311,3 +313,10 @@ def test_the_undamaged_copy_loads(folder):
     assert policy.folder == folder
     finite = tree_map(lambda array: bool(mx.isfinite(array).all()), policy.model.parameters())
     assert all(named(finite).values())
+
+
+def test_the_policys_imports_bring_no_tracker():
+    """mlx-lm imports wandb where it is: seconds at each start, and folders in /tmp."""
+    code = "import protocol.policy, sys; print('wandb' in sys.modules); import wandb"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,53 +1,16 @@
+import datetime
+import json
 import logging
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 
-from protocol.telemetry import METRICS, Metrics, log_to_file
-
-
-def test_a_counter_counts_by_its_labels():
-    metrics = Metrics()
-    assert metrics.value("mlxrl_wire_rejected_total", "control", "malformed") == 0.0
-    metrics.count("mlxrl_wire_rejected_total", "control", "malformed")
-    metrics.count("mlxrl_wire_rejected_total", "control", "malformed")
-    metrics.count("mlxrl_wire_rejected_total", "rollouts", "malformed")
-    assert metrics.value("mlxrl_wire_rejected_total", "control", "malformed") == 2.0
-    assert metrics.value("mlxrl_wire_rejected_total", "rollouts", "malformed") == 1.0
-
-
-def test_a_gauge_holds_the_last_value_with_and_without_labels():
-    metrics = Metrics()
-    metrics.set("mlxrl_step", 3)
-    metrics.set("mlxrl_step", 4)
-    metrics.set("mlxrl_peers", 2, "actor")
-    assert metrics.value("mlxrl_step") == 4.0
-    assert metrics.value("mlxrl_peers", "actor") == 2.0
-
-
-def test_every_metric_of_the_table_is_exported_under_its_name():
-    metrics = Metrics()
-    for name, metric in METRICS.items():
-        change = (
-            metrics.count if metric.kind == "counter" else lambda *a: metrics.set(a[0], 1, *a[1:])
-        )
-        change(name, *("x" for _ in metric.labels))
-    exported = generate_latest(metrics.registry).decode()
-    for name in METRICS:
-        assert f"\n{name} 1.0" in exported or f"\n{name}{{" in exported
-
-
-def test_two_learners_of_one_process_share_no_metrics():
-    one, two = Metrics(), Metrics()
-    one.set("mlxrl_step", 5)
-    assert two.value("mlxrl_step") == 0.0
-
-
-def test_a_name_that_is_not_in_the_table_is_refused():
-    with pytest.raises(KeyError):
-        Metrics().count("mlxrl_nothing_total")
+from learner.launch.role_process import MAX_LINE_BYTES
+from protocol.errors import ConfigError
+from protocol.telemetry import MAX_JSON_BYTES, log_to_file, process_name, setup_logging
 
 
 def test_logs_go_to_standard_error_as_plain_lines_where_there_is_no_terminal():
@@ -73,3 +36,76 @@ def test_a_log_file_is_made_with_its_folder_and_appended_to(tmp_path):
         "first",
         "grüße",
     ]
+
+
+def run_logging(code: str, **environment: str) -> list[dict[str, Any]]:
+    """The lines of a process that logs as JSON."""
+    start = "import logging; from protocol.telemetry import setup_logging; "
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{start}setup_logging('INFO', 'json')\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    assert ran.stdout == ""
+    return [json.loads(line) for line in ran.stderr.splitlines()]
+
+
+def test_json_is_one_object_a_line():
+    code = "logging.getLogger('actors').warning('%s\\n\\x1b[2J', 'grüße')"
+    (row,) = run_logging(code, HONCHO_PROCESS_NAME="actor.2")
+    time = datetime.datetime.fromisoformat(row.pop("time"))
+    assert time.utcoffset() == datetime.timedelta(0)
+    assert abs(time.timestamp() - datetime.datetime.now(datetime.UTC).timestamp()) < 60
+    assert row == {
+        "level": "WARNING",
+        "logger": "actors",
+        "message": "grüße\n\x1b[2J",
+        "process": "actor.2",
+    }
+
+
+def test_json_has_an_exceptions_traceback():
+    code = "try: 1 / 0\nexcept ZeroDivisionError: logging.getLogger('a').exception('no')"
+    (row,) = run_logging(code)
+    assert row["message"] == "no"
+    assert row["exception"].startswith("Traceback")
+    assert row["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_json_line_is_never_longer_than_mlx_train_shows():
+    code = (
+        "log = logging.getLogger('a'); log.info('ü' * 9000)\n"
+        "try: raise ValueError('\\n' * 9000 + 'end')\n"
+        "except ValueError: log.exception('x' * 9000)"
+    )
+    long, both = run_logging(code)
+    assert all(len(json.dumps(row)) <= MAX_JSON_BYTES < MAX_LINE_BYTES for row in (long, both))
+    assert long["message"].endswith("ü...")
+    assert len(json.dumps(long)) > MAX_JSON_BYTES - 10
+    assert both["exception"] in ("...", "...end")
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("/x/actors/__main__.py", "actor"),
+        ("/x/reward_workers/__main__.py", "reward_worker"),
+        ("/x/learner/__main__.py", "learner"),
+        ("/x/bin/mlx-train", "mlx-train"),
+    ],
+)
+def test_a_process_is_called_by_its_role_and_pid(monkeypatch, program: str, name: str):
+    monkeypatch.delenv("HONCHO_PROCESS_NAME", raising=False)
+    monkeypatch.setattr(sys, "argv", [program])
+    assert process_name() == f"{name}.{os.getpid()}"
+
+
+@pytest.mark.parametrize(
+    ("level", "log_format", "words"),
+    [("LOUD", "text", "log level 'LOUD'"), ("INFO", "xml", "'xml': wanted one of text, json")],
+)
+def test_an_unknown_level_or_format_is_refused(level: str, log_format: str, words: str):
+    with pytest.raises(ConfigError, match=words):
+        setup_logging(level, log_format)

@@ -21,7 +21,7 @@ def test_every_failure_is_counted_and_few_are_logged(clock, caplog):
         failures.record("mine", "ValueError: no")
     clock.now = LOG_SECONDS
     failures.record("mine", "ValueError: again")
-    assert failures.total() == 51
+    assert failures.by_reward() == {"mine": 51}
     assert [record.message for record in caplog.records] == [
         "reward mine failed on 1 samples, the last: ValueError: no",
         "reward mine failed on 50 samples, the last: ValueError: again",

@@ -183,7 +183,7 @@ async def test_a_reward_that_does_not_come_back_costs_its_own_sample(
         assert guilty.detail.startswith("naughty: ")
         assert guilty.rewards[0].reward == len(what)
         assert (guilty.rewards[1].reward, guilty.rewards[1].status) == (None, status)
-    assert scored.failures.total() == 2
+    assert scored.failures.by_reward() == {"naughty": 2}
     assert children() == []
 
 

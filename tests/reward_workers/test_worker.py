@@ -10,7 +10,6 @@ from protocol.messages import Message, Score, Welcome
 from protocol.peer import Ended, PeerStatus
 from protocol.wire import Received
 from reward_workers.backlog import Backlog, key_of
-from reward_workers.failures import Failures
 from reward_workers.worker import Worker
 
 CONFIG = {
@@ -123,7 +122,7 @@ def scorer(link):
 def work_through(link, scorer):
     def run(*script: Message | Callable[[], None], slots: int = 8) -> Ended:
         link.script.extend(script)
-        return Worker(link, slots, scorer.backlog, Failures(), scorer).run()
+        return Worker(link, slots, scorer.backlog, scorer).run()
 
     return run
 

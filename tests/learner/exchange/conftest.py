@@ -28,7 +28,7 @@ from protocol.messages import (
     ScoreWork,
     Welcome,
 )
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 from protocol.transport import Arrival, Channel
 from protocol.weights import PackedWeights, digest_of
 from protocol.wire import decode, decode_single, encode

@@ -33,8 +33,8 @@ from protocol.messages import (
     Notice,
     Welcome,
 )
+from protocol.metrics import Metrics
 from protocol.peer import PeerLink, PeerStatus
-from protocol.telemetry import Metrics
 from protocol.transport import Channel, LearnerSockets, PeerSockets
 from protocol.weights import PackedWeights, digest_of, pack
 from protocol.wire import MAGIC

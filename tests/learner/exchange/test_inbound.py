@@ -42,7 +42,7 @@ from protocol.messages import (
     WeightsGone,
     Welcome,
 )
-from protocol.telemetry import Metrics
+from protocol.metrics import Metrics
 from protocol.transport import Arrival, Channel
 from protocol.weights import PackedWeights, digest_of
 from protocol.wire import MAGIC, decode, encode
@@ -132,7 +132,7 @@ class Learner:
             (sample.labels["channel"], sample.labels["reason"]): sample.value
             for metric in self.metrics.registry.collect()
             for sample in metric.samples
-            if sample.name == "mlxrl_wire_rejected_total"
+            if sample.name == "mlxrl_wire_rejected_total" and sample.value
         }
 
 

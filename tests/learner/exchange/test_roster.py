@@ -109,17 +109,6 @@ def test_a_figure_that_is_not_finite_is_not_kept(roster):
     assert member.metrics == {"d": 2.0}
 
 
-def test_figures_are_summed_over_the_peers_of_a_role(roster):
-    for said, figures in (
-        (hello("a", "actor"), {"jobs": 1.0}),
-        (hello("v", "reward_worker"), {"jobs": 2.0}),
-        (hello("w", "reward_worker"), {"jobs": 3.5, "more": 1.0}),
-    ):
-        member = roster.register(said, connection=1, now=0.0)
-        roster.heard(member, heartbeat(said.peer, metrics=figures), 1, 0.0)
-    assert dict(roster.sums("reward_worker")) == {"jobs": 5.5, "more": 1.0}
-
-
 def test_a_peer_in_the_learners_own_process_is_on_no_host():
     roster = Roster(10.0)
     own = Hello(role="actor", peer="own", host=this_host(), pid=os.getpid())

@@ -128,6 +128,7 @@ def test_roles_get_what_they_need_by_environment(run: Run, config: Path):
     wanted = {
         "LEARNER": f"tcp://127.0.0.1:{port}",
         "LOG_LEVEL": "INFO",
+        "LOG_FORMAT": "text",
         "MLX_RL_SUPERVISED": "1",
         "PYTHON": sys.executable,
         "PYTHONUNBUFFERED": "1",
@@ -149,6 +150,36 @@ def test_a_failed_run_closes_with_the_learners_reason(run: Run):
     assert done.stderr.splitlines()[-1] == (
         "error: the learner ended with code 1: gradient is not finite"
     )
+
+
+def test_json_says_how_a_run_ended_on_standard_output_too(run: Run, config: Path):
+    record = {"time": "t", "level": "WARNING", "logger": "a", "message": "m", "process": "p"}
+    end = f"print('{json.dumps(record)}')\nprint('no record')\nsys.exit(1)"
+    done = run("--log-format", "json", end=end)
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {**record, "process": "learner.1"} in rows
+    assert any((row.get("message"), row.get("level")) == ("no record", "INFO") for row in rows)
+    progress, summary, error = [row for row in rows if "event" in row]
+    assert (progress["event"], progress["step"], progress["reward"]) == ("progress", 3, 0.5)
+    assert (summary["event"], summary["code"], summary["step"]) == ("summary", 1, 3)
+    assert summary["run_dir"] == str(config.parent / "runs" / "trial")
+    assert (error["event"], error["code"]) == ("error", 1)
+    assert error["reason"] == "the learner ended with code 1"
+    assert done.stderr.splitlines()[-1] == "error: the learner ended with code 1"
+
+
+def test_json_says_what_was_refused(run: Run):
+    done = run("--log-format", "json", "--set", "run.max_steps=many")
+    assert done.returncode == 2
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert row["event"] == "error"
+    assert "run.max_steps" in row["reason"]
+
+
+def test_a_reason_cannot_drive_the_terminal(run: Run):
+    done = run(end="print('error: bad \\x1b[2J thing', file=sys.stderr); sys.exit(1)")
+    assert done.stderr.splitlines()[-1] == "error: the learner ended with code 1: bad thing"
 
 
 def test_ctrl_c_ends_with_130(run: Run):
@@ -187,8 +218,9 @@ def test_a_check_that_breaks_is_no_bad_input(run: Run):
         (["--set", "run.max_steps=many"], ["run.max_steps", "'many'"]),
         (["--config", "absent.yaml"], ["no config file absent.yaml"]),
         (["--unknown"], ["--unknown"]),
+        (["--log-format", "xml"], ["log format 'xml'", "wanted one of text, json"]),
     ],
-    ids=["unknown key", "wrong type", "no config", "unknown option"],
+    ids=["unknown key", "wrong type", "no config", "unknown option", "unknown format"],
 )
 def test_bad_input_is_one_sentence_and_code_2(run: Run, arguments: list[str], words: list[str]):
     assert_refused(run(*arguments), *words)

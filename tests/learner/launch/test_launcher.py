@@ -12,14 +12,16 @@ import psutil
 import pytest
 
 from learner.launch.launcher import Launcher
-from learner.launch.progress import PlainDisplay, RunProgress
+from learner.launch.plain_display import PlainDisplay
+from learner.launch.progress import RunProgress
 from protocol.errors import ConfigError
 
 DRIVER = """
 import functools, multiprocessing, os, sys
 from pathlib import Path
 from learner.launch.launcher import Launcher
-from learner.launch.progress import PlainDisplay, RunProgress
+from learner.launch.plain_display import PlainDisplay
+from learner.launch.progress import RunProgress
 from protocol.process import fail
 from protocol.supervise import RestartPolicy
 
