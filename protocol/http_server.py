@@ -4,12 +4,14 @@ It answers GET and HEAD. A page of another site may have a browser ask it under 
 here (DNS rebinding); such a name is not one of ours, and is refused.
 """
 
+import io
 import ipaddress
 import logging
 import re
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -21,8 +23,11 @@ from protocol.process import this_host
 log = logging.getLogger("protocol.http_server")
 
 MAX_CONNECTIONS = 64
-IDLE_SECONDS = 10.0
-"""A connection that says nothing, or reads nothing, for so long is closed."""
+REQUEST_SECONDS = 5.0
+"""A connection whose request is not there after so long is closed: a byte now and then is no way to
+keep its place."""
+READ_SECONDS = 10.0
+"""The same for one that does not read its answer."""
 _BUSY_SECONDS = 1.0
 """A connection above the limit waits for so long, then it is told to come again."""
 _BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
@@ -134,12 +139,39 @@ def _refuse(start: StartResponse, status: str, sentence: str, **headers: str) ->
 
 class _Handler(WSGIRequestHandler):
     def setup(self) -> None:
-        """Bound how long the connection may be silent."""
+        """Read the request for a bounded time in all."""
         super().setup()
-        self.connection.settimeout(IDLE_SECONDS)
+        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, REQUEST_SECONDS))
+
+    def parse_request(self) -> bool:
+        """Take the request; from here on it is the answer that must be read."""
+        is_good = super().parse_request()
+        self.connection.settimeout(READ_SECONDS)
+        return is_good
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Log no line for each scrape."""
+
+
+class _UntilDeadline(io.RawIOBase):
+    """What comes by a socket until a time is over."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - a buffer of any kind
+        """Read some bytes; raises TimeoutError once the time is over."""
+        left = self._deadline - time.monotonic()
+        if left <= 0.0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

@@ -30,7 +30,7 @@ def as_text(value: object) -> str | None:
 
 
 def to_json(value: object, depth: int = 2) -> str:
-    """JSON in ASCII; numbers that are not finite become null.
+    """JSON in ASCII; numbers that are not finite become null, and so does what nests too deep.
 
     Args:
         value: any.
@@ -43,7 +43,11 @@ def to_json(value: object, depth: int = 2) -> str:
     try:
         return json.dumps(value, allow_nan=False, default=str)
     except ValueError:
+        pass
+    try:
         return json.dumps(finite(value), default=str)
+    except RecursionError:  # deeper than any of ours
+        return "null"
 
 
 def text_pieces(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value

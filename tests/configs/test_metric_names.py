@@ -31,7 +31,7 @@ from tests.configs.reading import (
 )
 
 EXPRESSIONS = dashboard_expressions() + rule_expressions()
-TARGET_LABELS = {"instance", "job", "role", "host"}
+TARGET_LABELS = {"instance", "job", "role", "host", "learner"}
 """Prometheus adds them to everything it scrapes; configs/prometheus/prometheus.yml says how."""
 OWN = {"up": set[str](), "ALERTS": {"alertname", "alertstate", "severity"}}
 """Prometheus's own."""

@@ -1,6 +1,7 @@
 import http.client
 import socket
 import threading
+import time
 
 import pytest
 
@@ -146,8 +147,27 @@ def test_connections_above_the_limit_are_told_to_come_again(monkeypatch):
 
 
 def test_a_silent_connection_is_closed(monkeypatch):
-    monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.05)
     server = HttpServer("127.0.0.1", 0, app)
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         assert client.recv(1) == b""
+    server.close()
+
+
+def test_a_byte_now_and_then_keeps_no_place(monkeypatch):
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.3)
+    server = HttpServer("127.0.0.1", 0, app)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(b"GET /x HTTP/1.0\r\nX: ")
+        client.settimeout(0.05)
+        deadline, ended = time.monotonic() + 20.0, False
+        while not ended and time.monotonic() < deadline:
+            try:
+                client.sendall(b"y")
+                ended = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+        assert ended
     server.close()

@@ -34,3 +34,10 @@ def test_chat_messages_are_shown_and_searched():
 
 def test_prompts_of_other_kinds_are_shown_as_json():
     assert (shown_text(None), shown_text({"a": "é"}), shown_text([])) == ("", '{"a": "é"}', "[]")
+
+
+def test_what_nests_too_deep_and_is_not_finite_becomes_null():
+    deep = float("nan")
+    for _ in range(900):
+        deep = [deep]
+    assert json.loads(to_json({"facts": deep, "reward": 1.0})) == {"facts": None, "reward": 1.0}
