@@ -4,11 +4,12 @@ On: a real Prometheus with our rules scrapes learner and peers every 2 s, the ru
 an open browser does, and W&B (offline) and TensorBoard are reported to. Off: no HTTP port and no
 tracker. Each pair runs one after the other, in turns of order. Counted is the user and system time
 of mlx-train and all that it starts (W&B's own process too), from --from-step to --to-step; not that
-of Prometheus, whose machine may be another. The built-in tiny policy is the hardest case: its steps
-take a tenth of a second, and the cost is by step and by second.
+of Prometheus, whose machine may be another. The cost is by step and by second, so that the built-in
+tiny policy is the hardest case: eight steps a second.
 
-    .venv/bin/python bench/observation_cost.py                 # 10 pairs, about 10 minutes
-    .venv/bin/python bench/observation_cost.py --pairs 2 --without-trackers
+    .venv/bin/python bench/observation_cost.py                 # 10 pairs, about 8 minutes
+    .venv/bin/python bench/observation_cost.py --config configs/smollm2_arithmetic.yaml \
+        --set generation.group_size=4 --set learner.groups_per_step=2 --from-step 1 --to-step 6
 """
 
 import argparse
@@ -73,6 +74,7 @@ def _cost(run_dir: Path, is_on: bool, options: argparse.Namespace) -> float:
         sets["report_to"] = '["tensorboard", {"name": "wandb", "mode": "offline"}]'
     command = [str(MLX_TRAIN), "--config", options.config, "--run-dir", str(run_dir)]
     command += [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
+    command += [part for value in options.set for part in ("--set", value)]
     with _started(command) as run, contextlib.ExitStack() as watching:
         if is_on:
             watching.enter_context(_prometheus(run_dir.with_suffix(".prometheus")))
@@ -178,6 +180,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--config", default="configs/quickstart.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     parser.add_argument("--from-step", type=int, default=10)
     parser.add_argument("--to-step", type=int, default=130)
     parser.add_argument("--without-trackers", action="store_true")

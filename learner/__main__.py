@@ -1,6 +1,7 @@
 """`python -m learner --config FILE`: the learner alone; peers dial it."""
 
 import argparse
+import logging
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,8 @@ from protocol.process import (
     run_main,
 )
 from protocol.telemetry import log_to_file, setup_logging
+
+log = logging.getLogger("learner")
 
 STARTED_BY = {"MLX_RL_SUPERVISED", "HONCHO_PROCESS_NAME"}
 """Environment variables of mlx-train and honcho; a learner started from a shell may outlive it."""
@@ -71,6 +74,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: Resume | None) -> in
         learner.loop.run()
     except BaseException as error:
         told = isinstance(error, _ToldToEnd)
+        log.warning("the run ended early: %s", error)  # for who looks into the run folder later
         learner.close(f"the run ended early: {error}", is_over=told, hurry=True)
         raise
     learner.close("the run is complete", is_over=True)

@@ -204,7 +204,7 @@ class NetworkSection(Section):
     port: int = Field(default=19550, gt=0, lt=65533)
     """The first of four."""
     http_port: int = Field(default=19560, ge=0, lt=65536)
-    """/metrics for Prometheus and /healthz; 0 serves none."""
+    """The run page, /metrics and /sd for Prometheus, /healthz; 0 serves none."""
     heartbeat_seconds: float = Field(default=1.0, ge=0.2, le=60.0)
     """A peer that was silent for ten of these is lost."""
     insecure: bool = False

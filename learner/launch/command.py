@@ -101,8 +101,14 @@ def check_ports(network: NetworkSection) -> None:
         except OSError as error:
             raise ConfigError(
                 f"port {port} on {network.bind} cannot be used ({error.strerror}): end what uses "
-                f"it, or choose others with --set network.port=... and network.http_port=..."
+                f"it, or choose another with --set {_port_setting(network, port)}"
             ) from None
+
+
+def _port_setting(network: NetworkSection, port: int) -> str:
+    if port == network.http_port:
+        return "network.http_port=..."
+    return f"network.port=... (the first of {NUM_PORTS}, now {network.port})"
 
 
 def check_by_roles(config_file: Path) -> None:

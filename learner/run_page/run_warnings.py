@@ -1,9 +1,10 @@
-"""The last warnings in a run's logs."""
+"""The last warnings in a run's logs; one that comes again and again is told once."""
 
 import os
 import re
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ _LINE = re.compile(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}) (?:WARNING|ERROR|CRITICAL) +(.*)", re.ASCII
 )
 """See protocol.telemetry.PLAIN_FORMAT."""
+_NUMBER = re.compile(r"\d[\d.,]*")
+"""Two warnings that differ in numbers alone say the same."""
 
 Warnings = list[dict[str, Any]]
 
@@ -28,7 +31,10 @@ class RunWarnings:
         self._known: dict[Path, tuple[tuple[int, int], Warnings]] = {}
 
     def newest(self) -> Warnings:
-        """The last of {time (seconds since 1970), process, text}, newest last."""
+        """The last of {time (seconds since 1970), process, text, count}, newest last.
+
+        `count` is how often a log's end says it; time and text are the last one's.
+        """
         with self._lock:
             stamps = sorted(_stamps(self._folder), reverse=True)[:_MAX_LOGS]
             before, self._known = self._known, {}
@@ -62,7 +68,16 @@ def _read(path: Path) -> Warnings:
         return []
     matches = filter(None, map(_LINE.fullmatch, lines))
     warnings = [_warning(path.stem, found) for found in matches]
-    return [warning for warning in warnings if warning is not None][-MAX_WARNINGS:]
+    return _folded(warning for warning in warnings if warning is not None)[-MAX_WARNINGS:]
+
+
+def _folded(warnings: Iterable[dict[str, Any]]) -> Warnings:
+    newest: dict[str, dict[str, Any]] = {}
+    for warning in warnings:
+        key = _NUMBER.sub("#", warning["text"])
+        before = newest.pop(key, None)  # it goes to the end
+        newest[key] = {**warning, "count": before["count"] + 1 if before else 1}
+    return list(newest.values())
 
 
 def _warning(process: str, found: re.Match[str]) -> dict[str, Any] | None:

@@ -40,7 +40,9 @@ def view(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     setup_logging("WARNING")
     refuse_no_run(given.run_dir)
-    server = HttpServer(given.bind, given.port, run_page(given.run_dir), port_setting="--port")
+    server = HttpServer(
+        given.bind, given.port, run_page(given.run_dir), port_setting="--bind or --port"
+    )
     try:
         url = url_of(given.bind, server.port)
         sys.stdout.write(f"{given.run_dir}: {url} (Ctrl-C ends this)\n")
@@ -60,9 +62,12 @@ def refuse_no_run(run_dir: Path) -> None:
         ConfigError: there is no such folder, or it has no config.yaml.
     """
     if not run_dir.is_dir():
-        raise ConfigError(f"there is no run folder {run_dir}: give one, such as runs/quickstart")
+        found = f"{run_dir} is a file" if run_dir.exists() else f"there is no run folder {run_dir}"
+        raise ConfigError(f"{found}: give a run folder, such as runs/quickstart")
     if not (run_dir / "config.yaml").is_file():
-        raise ConfigError(f"{run_dir} is no run folder: it has no config.yaml")
+        raise ConfigError(
+            f"{run_dir} is no run folder, it has no config.yaml: give one, such as runs/quickstart"
+        )
 
 
 def url_of(bind: str, port: int) -> str:

@@ -5,6 +5,7 @@ import { figure, isNumber, percent } from "./format.js";
 import { meanOf } from "./series.js";
 
 const ROWS = 10;
+const MEANS = `Mean of the last ${ROWS} steps; below, of the first ${ROWS}`;
 
 /** `[{label, now, before, format, because}]`: means of the last and of the first rows. */
 function tiles(series) {
@@ -18,6 +19,7 @@ function tiles(series) {
     before: pairs[0]?.[1],
     format: figure,
     than: `at step ${pairs[0]?.[0]}`,
+    title: `At step ${pairs.at(-1)?.[0]}; below, the first one`,
   }));
   return [
     { label: "Reward", ...ends("reward/mean"), format: figure },
@@ -40,11 +42,11 @@ export class Glance {
   show(series) {
     fill(
       this.element,
-      tiles(series).map(({ label, now, before, format, than = "in the first steps" }) =>
+      tiles(series).map(({ label, now, before, format, than = "in the first steps", title = MEANS }) =>
         el(
           "div",
           { class: "tile" },
-          el("span", { class: "tile-label" }, label),
+          el("span", { class: "tile-label", title }, label),
           el("span", { class: "tile-figure" }, format(now)),
           el(
             "span",

@@ -40,7 +40,7 @@ function row(peer) {
     el("td", {}, peer.role.replaceAll("_", " ")),
     el("td", {}, peer.host),
     el("td", {}, el("span", { class: "dot" }), state),
-    el("td", { class: "number" }, whole(peer.policy_version)),
+    el("td", { class: "number" }, peer.policy_version < 0 ? "–" : whole(peer.policy_version)),
     el(
       "td",
       { class: "number" },
@@ -98,13 +98,13 @@ export class Warnings {
   show(run) {
     const entries = run.warnings
       .toReversed()
-      .map(({ time, process, text }) =>
+      .map(({ time, process, text, count }) =>
         el(
           "li",
           {},
           el("time", {}, moment(time)),
           el("span", { class: "mono" }, process),
-          el("span", { class: "warning-text" }, text),
+          el("span", { class: "warning-text" }, count > 1 ? `${text} (${count} times)` : text),
         ),
       );
     fill(

@@ -175,7 +175,8 @@ export class Rollouts {
   #tell() {
     const found = this.table.rows.length;
     const isFiltered = Object.values(this.asked ?? {}).some(Boolean);
-    const ends = this.steps ? `steps ${whole(this.steps[0])} to ${whole(this.steps[1])}` : "";
+    const asked = this.asked?.step;
+    const ends = asked ? `step ${asked}` : this.steps ? `steps ${whole(this.steps[0])} to ${whole(this.steps[1])}` : "";
     this.more.hidden = this.isSearching || !this.next;
     this.more.textContent = isFiltered ? "Search on" : "More";
     this.stop.hidden = !(this.isSearching && this.next);

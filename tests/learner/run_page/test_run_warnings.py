@@ -40,7 +40,8 @@ def test_warnings_of_all_processes_come_in_the_order_of_time(logs):
 
 
 def test_only_the_last_ones_of_a_long_log_are_read(logs):
-    text = "".join(line(n % 60, "WARNING", f"{n} " + "x" * 2000) for n in range(200))
+    words = ("".join(chr(97 + int(digit)) for digit in str(n)) for n in range(200))
+    text = "".join(line(0, "WARNING", f"{word} " + "x" * 2000) for word in words)
     (logs / "learner.log").write_text(text)
     found = RunWarnings(logs).newest()
     assert len(found) == 20
@@ -62,3 +63,14 @@ def test_odd_bytes_and_impossible_times_are_no_news(logs):
     )
     (logs / "folder.log").mkdir()
     assert RunWarnings(logs).newest() == []
+
+
+def test_what_is_said_again_and_again_is_one_warning_and_pushes_none_out(logs):
+    text = line(1, "WARNING", "lost actor-1: its connection ended")
+    text += "".join(line(2 + n % 50, "WARNING", f"step {n}: reward 1.{n}") for n in range(100))
+    (logs / "learner.log").write_text(text)
+    found = RunWarnings(logs).newest()
+    assert [(w["text"], w["count"]) for w in found] == [
+        ("learner.loop: lost actor-1: its connection ended", 1),
+        ("learner.loop: step 99: reward 1.99", 100),
+    ]

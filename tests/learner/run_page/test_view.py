@@ -42,7 +42,7 @@ def test_a_run_is_shown_until_a_signal_ends_it(run_dir, number):
 def test_what_is_no_run_folder_is_the_users_mistake(tmp_path):
     for folder, sentence in (
         (tmp_path / "none", "there is no run folder"),
-        (tmp_path, "is no run folder: it has no config.yaml"),
+        (tmp_path, "is no run folder, it has no config.yaml: give one"),
     ):
         with start(folder, "--port", "0") as process:
             _, errors = process.communicate(timeout=20)
@@ -59,7 +59,7 @@ def test_a_taken_port_is_the_users_mistake(run_dir):
     server.close()
     assert process.returncode == 2
     assert f"port {server.port}" in errors
-    assert "set --port" in errors
+    assert "set --bind or --port" in errors
 
 
 @pytest.mark.parametrize(
