@@ -75,8 +75,9 @@ def _rewards() -> list[Panel]:
         ),
         graph(
             "Groups that wait for scores",
-            "Share of all groups in hand whose completions are complete and not yet scored. Above "
-            "80 % reward workers are the bottleneck: mlx-train --set roles.reward_worker=N.",
+            "scoring: share of the unscored groups in hand whose completions are complete. Above "
+            "80 % reward workers are the bottleneck: mlx-train --set roles.reward_worker=N. The "
+            "other is of all groups: at 100 % actors have no room.",
             "percentunit",
             Query(learner("mlxrl:groups_scoring:ratio"), "scoring"),
             Query(learner("mlxrl:groups_past_actors:ratio"), "scoring, scored or handed over"),
