@@ -16,7 +16,7 @@ USABLE := import ensurepip, platform, sys, venv; \
 help:
 	@echo 'make setup       make $(VENV) and install everything into it'
 	@echo 'make quickstart  a whole training run, every role a process (configs/quickstart.yaml)'
-	@echo 'make test        run the tests'
+	@echo 'make test        run the tests (make test-tools: what they need besides)'
 	@echo 'make check       ruff, pyright, import rules'
 	@echo 'make soak        the long forms of what the tests run short (about 25 minutes)'
 	@echo 'make mutants     mutation testing of the ledger (about 6 minutes)'
@@ -97,6 +97,7 @@ soak: $(STAMP) sandbox-tools test-tools
 	$(BIN)/python bench/determinism.py
 	$(BIN)/python tests/reward_workers/sandbox/adversarial/suite.py --load 4
 	SOAK_JOBS=10000 CONTROLS=all $(BIN)/python -m pytest tests/reward_workers/sandbox/adversarial
+	SOAK=1 $(BIN)/python -m pytest tests/e2e/test_alerts.py
 
 # From the start each time: mutmut does not run again what a test that has gone once killed.
 mutants: $(STAMP)
