@@ -97,7 +97,6 @@ soak: $(STAMP) sandbox-tools test-tools
 	$(BIN)/python bench/determinism.py
 	$(BIN)/python tests/reward_workers/sandbox/adversarial/suite.py --load 4
 	SOAK_JOBS=10000 CONTROLS=all $(BIN)/python -m pytest tests/reward_workers/sandbox/adversarial
-	SOAK=1 $(BIN)/python -m pytest tests/e2e/test_alerts.py
 
 # From the start each time: mutmut does not run again what a test that has gone once killed.
 mutants: $(STAMP)
