@@ -36,10 +36,11 @@ import psutil  # noqa: E402
 from loaded_learner import CONFIG, GROUP_SIZE, GROUPS_PER_STEP, Crowd, Elsewhere, Learner  # noqa: E402
 
 from learner.algorithm import make_algorithm  # noqa: E402
-from learner.data import PromptStream, TokenizedPrompt  # noqa: E402
+from learner.data.prompts import PromptStream, TokenizedPrompt  # noqa: E402
+from learner.data.sources import Row  # noqa: E402
+from learner.exchange.evaluation_book import EvaluationBook  # noqa: E402
 from learner.exchange.prompt_book import PromptBook  # noqa: E402
 from learner.samples import ScoredSample  # noqa: E402
-from learner.sources import Row  # noqa: E402
 from learner.step import Trainer  # noqa: E402
 from protocol.messages import Rollout, Score  # noqa: E402
 from protocol.policy import load_policy  # noqa: E402
@@ -145,7 +146,7 @@ def training_samples() -> list[ScoredSample]:
         }
         score = {**where, "reward": float(index % 2), "rewards": (), "status": "ok"}
         prompt = TokenizedPrompt(Row("p", "p", {}), tuple(rng.randrange(17) for _ in range(8)))
-        entry = PromptBook([prompt], [], PromptStream(1, 0), 0).entry(0)
+        entry = PromptBook([prompt], EvaluationBook(), PromptStream(1, 0), 0).entry(0)
         samples.append(
             ScoredSample(
                 *("p", "p", entry.prompt_ids, "actor"),

@@ -16,14 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.samples import ScoredSample
-from learner.sources import Row
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
 from protocol.messages import Welcome
@@ -95,7 +96,7 @@ class Learner:
         self.exchange = Exchange(
             transport=LearnerSockets(HOST, port),
             ledger=Ledger(limits, 1, 0),
-            prompts=PromptBook(prompts, [], PromptStream(NUM_PROMPTS, 0), 0),
+            prompts=PromptBook(prompts, EvaluationBook(), PromptStream(NUM_PROMPTS, 0), 0),
             publisher=Publisher(1, "full", "base", 2),
             config=CONFIG,
             welcome=Welcome(

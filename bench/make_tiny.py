@@ -30,7 +30,7 @@ from mlx_lm.models.llama import Model, ModelArgs  # noqa: E402
 from tokenizers import Tokenizer, decoders, models  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
-from learner.arithmetic import arithmetic_rows, max_rows  # noqa: E402
+from learner.data.arithmetic import arithmetic_rows, max_rows  # noqa: E402
 
 TASK = "add2"
 PAD, UNK, EOS = "<|pad|>", "<|unk|>", "<|end|>"

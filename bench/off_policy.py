@@ -29,7 +29,7 @@ from actors.engine import Engine  # noqa: E402
 from actors.entrance import Room  # noqa: E402
 from actors.stopping import Stopping  # noqa: E402
 from learner.algorithm import make_algorithm  # noqa: E402
-from learner.arithmetic import arithmetic_rows, max_rows  # noqa: E402
+from learner.data.arithmetic import arithmetic_rows, max_rows  # noqa: E402
 from learner.samples import ScoredSample  # noqa: E402
 from learner.step import Trainer  # noqa: E402
 from protocol.config import RunConfig  # noqa: E402

@@ -12,8 +12,11 @@ import mlx.core as mx
 
 from learner.algorithm import Algorithm, make_algorithm
 from learner.checkpoints.position import Position
-from learner.data import Prompts, PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import Prompts, PromptStream, read_prompts, tokenize_prompts
+from learner.evaluation import Evaluation
+from learner.evaluation_prompts import plan_evaluation, read_evaluation_prompts
 from learner.evaluator import Evaluate, make_evaluator
+from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
@@ -30,6 +33,7 @@ from learner.run_folder import RunFolder
 from learner.serving import Serving
 from learner.starting_point import checkpoint_facts, find_start, take_folder
 from learner.step import Trainer
+from learner.suites import resolve_evaluators, suites_of
 from learner.tracker import EARLY_END_SECONDS, TrackedRun, Trackers, make_trackers
 from protocol.config import RunConfig
 from protocol.config_section import labels_of
@@ -40,6 +44,7 @@ from protocol.metrics import Metrics
 from protocol.model_folder import model_folder
 from protocol.policy import Policy, frozen_arrays, limit_memory, load_policy, logits
 from protocol.process import this_host
+from protocol.tokenizer import load_tokenizer, with_think_tags
 from protocol.transport import LearnerSockets
 from protocol.weights import combined_digest
 from protocol.weights_folders import learner_folder, remove_abandoned_folders
@@ -85,10 +90,14 @@ def check(config: RunConfig) -> None:
     Raises:
         ConfigError: a parameter or the model; UnknownPluginError: a name; DataError: a row.
     """
+    config = resolve_evaluators(config)
     _plugins(config)
-    model_folder(config.model.path)
+    folder = model_folder(config.model.path, config.model.revision)
     _refuse_missing_layers(config)
-    asyncio.run(read_prompts(config.data, config.run.seed))
+    tokenizer = load_tokenizer(config.model, folder)
+    prompts = asyncio.run(read_prompts(config.data, config.run.seed))
+    tokenize_prompts(prompts.train[:1], tokenizer, config.data.max_prompt_tokens)
+    asyncio.run(read_evaluation_prompts(config))
 
 
 def make_evaluators(config: RunConfig) -> dict[str, Evaluate]:
@@ -125,8 +134,10 @@ def assemble(
         resume: where to go on; None for a new run.
         run_id: given to peers by their environment too; empty makes one.
     """
+    config = resolve_evaluators(config)
     algorithm, evaluators, trackers = _plugins(config)
     prompts = asyncio.run(read_prompts(config.data, config.run.seed))
+    heldout = asyncio.run(read_evaluation_prompts(config))
     metrics = Metrics()
     with ExitStack() as opened:
         transport = LearnerSockets(config.network.bind, config.network.port)
@@ -142,24 +153,22 @@ def assemble(
         facts = checkpoint_facts(config, prompts.train)
         start = find_start(resume, folder, trainer.parameters, config, facts)
         position = start.position
-        book = _prompt_book(prompts, policy, config, position.snapshot)
+        heldout.insert(0, (tuple(config.data.heldout), prompts.heldout))
+        evaluation = plan_evaluation(config, evaluators, heldout, policy.tokenizer)
+        book = _prompt_book(prompts, policy, config, evaluation, position.snapshot)
         run_epoch = take_folder(folder, resume, start, config)
         shared = _shared_versions(config, folder.path)
         if shared is not None:
             opened.callback(shared.close)
-        welcome = _welcome(config, folder.path, run_epoch, run_id, shared)
+        welcome = _welcome(config, policy, folder.path, run_epoch, run_id, shared)
         exchange = _exchange(config, transport, policy, book, position, welcome, metrics)
         opened.pop_all()  # the exchange and the learner close them from here on
     facts["run_epoch"] = str(run_epoch)
     metrics.set("mlxrl_run_epoch", run_epoch)
     writer = _version_writer(config, exchange, shared)
-    num_heldout = book.num_heldout
-    loop = Loop(
-        config, trainer, exchange, writer, evaluators, num_heldout, folder, metrics, position, facts
-    )
+    loop = Loop(config, trainer, exchange, writer, evaluation, folder, metrics, position, facts)
     colocated = _colocated(exchange, policy, position, config, welcome.run_id)
-    loop.exchange = colocated or exchange
-    loop.trackers = trackers
+    loop.exchange, loop.trackers = colocated or exchange, trackers
     if serving is not None:
         serving.view = lambda: exchange.view
     return Learner(loop, exchange, colocated, serving)
@@ -216,11 +225,13 @@ def ledger_limits(config: RunConfig) -> LedgerLimits:
     """The ledger's numbers from the config."""
     section = config.learner
     in_flight = section.groups_per_step * (section.max_off_policy_steps + 1)
+    longest = [config.generation.max_completion_tokens]
+    longest += [suite.max_completion_tokens for suite in suites_of(config)]
     return LedgerLimits(
         groups_per_step=section.groups_per_step,
         group_size=config.generation.group_size,
         max_off_policy_steps=section.max_off_policy_steps,
-        max_completion_tokens=config.generation.max_completion_tokens,
+        max_completion_tokens=max(longest),
         max_attempts=section.max_attempts,
         lease_seconds=_lease_seconds(config),
         score_seconds=section.score_seconds,
@@ -249,14 +260,15 @@ def _load(config: RunConfig) -> Policy:
     return load_policy(config)
 
 
-def _prompt_book(prompts: Prompts, policy: Policy, config: RunConfig, done: Snapshot) -> PromptBook:
+def _prompt_book(
+    prompts: Prompts, policy: Policy, config: RunConfig, evaluation: Evaluation, done: Snapshot
+) -> PromptBook:
     limit = config.data.max_prompt_tokens
     train = tokenize_prompts(prompts.train, policy.tokenizer, limit)
-    heldout = tokenize_prompts(prompts.heldout, policy.tokenizer, limit)
-    if not train:
+    if config.run.max_steps and not train:
         raise ConfigError("data.train holds no prompts")
     stream = PromptStream(len(train), config.run.seed, config.data.epochs)
-    return PromptBook(train, heldout, stream, first=done.watermark)
+    return PromptBook(train, EvaluationBook(evaluation.suites), stream, first=done.watermark)
 
 
 def _publisher(config: RunConfig, policy: Policy, run_epoch: int) -> Publisher:
@@ -309,13 +321,19 @@ def _refuse_missing_layers(config: RunConfig) -> None:
 
 
 def _welcome(
-    config: RunConfig, run_dir: Path, run_epoch: int, run_id: str, shared: SharedVersions | None
+    config: RunConfig,
+    policy: Policy,
+    run_dir: Path,
+    run_epoch: int,
+    run_id: str,
+    shared: SharedVersions | None,
 ) -> Welcome:
+    told = with_think_tags(config, policy.tokenizer)
     return Welcome(
         run_id=run_id or secrets.token_hex(8),
         run_epoch=run_epoch,
         policy_version=0,
-        config=config.model_dump_json(),
+        config=told.model_dump_json(),
         host=this_host(),
         run_dir=str(run_dir),
         weights_dir="" if shared is None else str(shared.folder),

@@ -17,7 +17,7 @@ from pathlib import Path
 from learner.audit_evaluations import wrong_evaluation_versions, wrong_evaluations
 from learner.audit_files import RunFiles, num_dropped_alone, read_run_files
 from learner.audit_rollouts import changed_files, stale, wrong_prompts, wrong_rewards
-from learner.data import PromptStream, read_prompts
+from learner.data.prompts import PromptStream, read_prompts
 from protocol.process import EXIT_DONE, EXIT_FAILED, fail, run_main
 
 MAX_SHOWN = 5

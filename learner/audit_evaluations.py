@@ -44,7 +44,7 @@ def _is_wanted(run: RunFiles, step: int) -> bool:
     """As the config asks that the step was taken with; step 0 is before the first one."""
     config = run.config_of(max(step, 1))
     section, has_begun = config.evaluation, bool(run.last_step or run.has_ended)
-    if not config.data.heldout:
+    if not _names(run, step):
         return False
     if step == run.last_step and run.has_ended:
         return True
@@ -54,5 +54,6 @@ def _is_wanted(run: RunFiles, step: int) -> bool:
 
 
 def _names(run: RunFiles, step: int) -> list[str]:
-    sections = run.config_of(max(step, 1)).evaluation.evaluators
-    return [section.name for section in sections]
+    config = run.config_of(max(step, 1))
+    sections = config.evaluation.evaluators
+    return [section.name for section in sections if section.data or config.data.heldout]

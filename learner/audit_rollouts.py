@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from learner.audit_files import RunFiles
-from learner.data import PromptStream
+from learner.data.prompts import PromptStream
+from learner.data.sources import Row
 from learner.digests import ROLLOUTS
 from learner.ledger.groups import EVALUATION_IDS
-from learner.sources import Row
 
 
 def changed_files(run: RunFiles) -> Iterator[str]:

@@ -19,7 +19,7 @@ from actors.engine import Engine
 from actors.prepared import Prepared
 from actors.worker import Actor
 from learner.loop import Exchange
-from learner.samples import ScoredBatch, ScoredSample
+from learner.samples import ScoredBatch, SuiteSamples
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
 from protocol.fingerprint import fingerprint
@@ -181,7 +181,7 @@ class Colocated:
         """Wait for the next training batch, generating."""
         return self._generate_until(self._exchange.next_batch)
 
-    def evaluate(self) -> tuple[ScoredSample, ...]:
+    def evaluate(self) -> SuiteSamples:
         """Complete and score every held-out prompt at the current version, generating."""
         return self._generate_until(self._exchange.evaluate)
 

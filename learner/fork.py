@@ -63,7 +63,7 @@ def _copy(source: Path, checkpoint: Path, into: Path) -> None:
     for name in ("metrics.jsonl", "eval.jsonl", "run_epoch"):
         if (source / name).is_file():
             shutil.copyfile(source / name, into / name)
-    for name in ("rollouts", CONFIGS):
+    for name in ("rollouts", "evaluations", CONFIGS):
         if (source / name).is_dir():
             shutil.copytree(source / name, into / name, ignore=_UNFINISHED)
 

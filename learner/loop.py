@@ -1,24 +1,24 @@
 """The training loop: wait, train, publish, log, evaluate, checkpoint. Knows no algorithm."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from learner.checkpoints.best import BestCheckpoint
 from learner.checkpoints.position import Position
 from learner.checkpoints.writer import CheckpointWriter
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
 from learner.disk import RETRY_SECONDS
-from learner.evaluator import Evaluate
+from learner.evaluation import Evaluation, evaluated_rows, is_finite, policy_view, shown
 from learner.gauges import show_batch, show_evaluations, show_step, show_warnings
 from learner.guards import Guards
 from learner.publishing.writer import Published, VersionWriter
 from learner.records import StepClock, evaluation_row, metrics_row, rollout_rows, staleness_of
 from learner.run_folder import SUMMARY, RunFolder
-from learner.samples import ScoredBatch, ScoredSample
+from learner.samples import ScoredBatch, SuiteSamples
 from learner.step import StepResult, Trainer
 from learner.tracker import END_SECONDS, Trackers
 from protocol.config import RunConfig
@@ -39,8 +39,8 @@ class Exchange(Protocol):
         """Wait for the next training batch; one without samples is the end of the data."""
         ...
 
-    def evaluate(self) -> tuple[ScoredSample, ...]:
-        """Complete and score every held-out prompt at the current version."""
+    def evaluate(self) -> SuiteSamples:
+        """Complete and score every held-out prompt of every suite at the current version."""
         ...
 
     def trained(self) -> None:
@@ -68,8 +68,7 @@ class Loop:
     trainer: Trainer
     exchange: Exchange
     publishing: VersionWriter
-    evaluators: Mapping[str, Evaluate]
-    num_heldout: int
+    evaluation: Evaluation
     folder: RunFolder
     metrics: Metrics
     position: Position
@@ -80,6 +79,7 @@ class Loop:
     trackers: Trackers = field(default_factory=Trackers)
     _guards: Guards = field(init=False)
     _writer: CheckpointWriter = field(init=False)
+    _best: BestCheckpoint = field(init=False)
     _weights_digest: Future[str] = field(init=False)
     """Of the policy version, once it is packed."""
     _saved_step: int = field(init=False)
@@ -90,8 +90,11 @@ class Loop:
         self._saved_step = step or -1  # of a resumed run: its checkpoint is there,
         self._evaluated_step = step if self.folder.is_evaluated(step) else -1  # and maybe this
         self._guards = Guards(self.config, self.trainer.logprobs)
+        self._best = BestCheckpoint(
+            self.folder.checkpoints, self.config.checkpoints.keep_best, self.folder.evaluations()
+        )
         self._writer = CheckpointWriter(
-            self.folder.checkpoints, self.config, self.facts, before=self.folder.sync
+            self.folder.checkpoints, self.config, self.facts, self.folder.sync, self._best
         )
 
     def run(self) -> None:
@@ -112,7 +115,7 @@ class Loop:
         self._publish(self.position.policy_version)
         if self.config.evaluation.before_training and self.position.step == 0:
             self._evaluate()
-        if self.position.step >= self.config.run.max_steps:
+        if 0 < self.config.run.max_steps <= self.position.step:
             log.info(
                 "nothing is left to train: %d steps are done, run.max_steps is %d",
                 *(self.position.step, self.config.run.max_steps),
@@ -128,7 +131,8 @@ class Loop:
                 self._evaluate()
             if _due(self.position.step, self.config.checkpoints.interval):
                 self._save()
-        self._save()  # before the evaluation: it may fail
+        if self.config.run.max_steps:
+            self._save()  # before the evaluation: it may fail
         self._evaluate()
         self._finish_saving()
         self.folder.write_json(SUMMARY, self.exchange.last_counts())
@@ -201,29 +205,35 @@ class Loop:
         log.debug("step %d: reward %.3f loss %s", row["step"], row["reward/mean"], row["loss"])
 
     def _evaluate(self) -> None:
-        if not self.num_heldout or self._evaluated_step == self.position.step:
-            return
-        self._evaluated_step = self.position.step
-        samples = self.exchange.evaluate()
-        if not samples:
-            raise RunStopped(
-                f"the evaluation at step {self.position.step} lost all {self.num_heldout} prompts: "
-                "the actors' log says why"
-            )
-        self._guards.stop_if_sandbox_fails(samples, f"the evaluation at step {self.position.step}")
-        if len(samples) < self.num_heldout:
-            log.warning("only %d of %d held-out prompts", len(samples), self.num_heldout)
-        found = {name: evaluate(samples) for name, evaluate in self.evaluators.items()}
         step, version = self.position.step, self.position.policy_version
-        rows = [evaluation_row(step, version, name, found[name], len(samples)) for name in found]
+        if not self.evaluation.plans or self._evaluated_step == step:
+            return
+        self._evaluated_step = step
+        found, where = self.exchange.evaluate(), f"the evaluation at step {step}"
+        if missing := self.evaluation.missing(found, where):
+            log.warning("%s is without %d held-out prompts that were lost", where, missing)
+        for samples in found:
+            self._guards.stop_if_sandbox_fails(samples, where)
+        results = self.evaluation.results(found, policy_view(self.trainer))
+        for result in results:
+            if result.samples:
+                self.folder.write_evaluated(step, result.name, evaluated_rows(result.samples))
+            log.info("held-out %s at step %d: %s", result.name, step, shown(result.figures))
+            if not is_finite(result.figures):
+                log.warning("evaluator %s gave a figure that is not finite", result.name)
+        rows = [evaluation_row(step, version, r.name, r.figures, r.num_prompts) for r in results]
         self.folder.append_evaluations(rows)
         self.trackers.log_evaluations(rows)
         show_evaluations(self.metrics, rows)
-        for name, figures in found.items():
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-            log.info("held-out %s at step %d: %s", name, self.position.step, shown)
-            if any(not math.isfinite(value) for value in figures.values()):
-                log.warning("evaluator %s gave a figure that is not finite", name)
+        if self._best.offer(rows):
+            self._save_best()
+
+    def _save_best(self) -> None:
+        """Have the checkpoint of this step, which is not deleted until a better one is there."""
+        if self._saved_step == self.position.step:
+            self._finish_saving()  # it was begun before anybody knew how good it is
+            self._best.saved(self.position.step)
+        self._save()
 
     def _save(self) -> None:
         if self._saved_step == self.position.step:

@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import os
+import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self._rollouts = self.path / "rollouts"
+        self._evaluations = self.path / "evaluations"
         self._disk = disk or Disk()
         self._lock: int | None = None
 
@@ -125,6 +128,13 @@ class RunFolder:
             if number.isdecimal() and int(number) > step:
                 (aside / "rollouts").mkdir(parents=True, exist_ok=True)
                 path.replace(aside / "rollouts" / path.name)
+        for path in self._evaluations.glob("step_*"):
+            number = path.name.removeprefix("step_")
+            if number.isdecimal() and int(number) > step:
+                into = aside / "evaluations" / path.name
+                into.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(into, ignore_errors=True)
+                path.replace(into)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one step's row to metrics.jsonl; what is not finite becomes null."""
@@ -139,17 +149,30 @@ class RunFolder:
         lines = "".join(_line(row) for row in rows)
         self._disk.write_atomically(self.rollouts_of(step), lines)
 
+    def write_evaluated(self, step: int, evaluator: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write every completion that an evaluator was given at a step."""
+        path = self.evaluated_of(step, evaluator)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._disk.write_atomically(path, "".join(_line(row) for row in rows))
+
+    def evaluated_of(self, step: int, evaluator: str) -> Path:
+        """The file of one evaluator's completions at one step."""
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", evaluator.rpartition(":")[2])
+        return self._evaluations / f"step_{step:06d}" / f"{name}.jsonl"
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """All rows of eval.jsonl."""
+        path = self.path / "eval.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines]
+
     def rollouts_of(self, step: int) -> Path:
         """The file of one step's rollouts."""
         return self._rollouts / f"step_{step:06d}.jsonl"
 
     def is_evaluated(self, step: int) -> bool:
         """Whether eval.jsonl has rows of a step; those of one step are written together."""
-        path = self.path / "eval.jsonl"
-        if not path.is_file():
-            return False
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return any(json.loads(line)["step"] == step for line in lines)
+        return any(row["step"] == step for row in self.evaluations())
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder, whole or not at all."""

@@ -1,6 +1,7 @@
 """What crosses from the exchange thread to the training thread: scored completions."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class ScoredSample:
     def oldest_version(self) -> int:
         """Policy version of its oldest token."""
         return self.rollout.policy_versions[0][0]
+
+
+SuiteSamples: TypeAlias = tuple[tuple[ScoredSample, ...], ...]
+"""What an evaluation gives: all completions of each suite, in the order of the suites."""
 
 
 @dataclass(frozen=True)

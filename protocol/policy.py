@@ -36,6 +36,7 @@ from protocol.config import PolicySection, RunConfig  # noqa: E402
 from protocol.config_learner import LoraSection  # noqa: E402
 from protocol.errors import ConfigError, WeightsError  # noqa: E402
 from protocol.model_folder import model_folder  # noqa: E402
+from protocol.tokenizer import LOAD_ERRORS, set_up_tokenizer  # noqa: E402
 
 log = logging.getLogger("protocol.policy")
 
@@ -44,9 +45,6 @@ DTYPES: dict[str, mx.Dtype] = {
     "float16": mx.float16,
     "float32": mx.float32,
 }
-
-_LOAD_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
-"""What mlx-lm and transformers raise on a folder that is damaged or of no known model."""
 
 
 class LanguageModel(Protocol):
@@ -112,11 +110,12 @@ def load_policy(config: RunConfig) -> Policy:
     Raises:
         ConfigError: there is no such model, or it cannot be tuned as configured.
     """
-    folder = model_folder(config.model.path)
+    folder = model_folder(config.model.path, config.model.revision)
     try:
         model, tokenizer = cast("tuple[nn.Module, Any]", load(str(folder))[:2])
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise ConfigError(f"cannot load model {config.model.path}: {error}") from error
+    set_up_tokenizer(tokenizer, config.model)
     weight_dtype, compute_dtype = dtypes(config.policy)
     _round(model, weight_dtype, compute_dtype)
     if config.learner.tuning == "lora":

@@ -99,14 +99,19 @@ class Backlog:
             free = self._max_running - len(self._running)
             if not (self._alone or self._waiting) or free <= 0:
                 return None
-            if self._alone:
-                tasks = (self._alone.popleft(),)
-            else:
-                share = min(-(-len(self._waiting) // free), MAX_BATCH)
-                tasks = tuple(self._waiting.popleft() for _ in range(share))
+            tasks = (self._alone.popleft(),) if self._alone else self._next_share(free)
             batch = Batch(self._run_epoch, tasks, now)
             self._running.add(batch)
             return batch
+
+    def _next_share(self, free: int) -> tuple[ScoreTask, ...]:
+        """The longest-waiting samples, as far as the same rewards score them."""
+        share = min(-(-len(self._waiting) // free), MAX_BATCH)
+        suite = self._waiting[0].suite
+        tasks: list[ScoreTask] = []
+        while self._waiting and len(tasks) < share and self._waiting[0].suite == suite:
+            tasks.append(self._waiting.popleft())
+        return tuple(tasks)
 
     def split(self, batch: Batch) -> None:
         """Frees the batch's lane and queues each of its samples alone, before all others."""

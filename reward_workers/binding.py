@@ -1,17 +1,15 @@
 """The config's rewards -> functions ready to be called, their parameters checked."""
 
-import contextlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
 from protocol.config import RewardConfig
 from protocol.config_section import labels_of
 from protocol.errors import ConfigError
+from protocol.plugin_values import checked_value, signature_of
 from reward_workers.registry import (
     CHECK_ATTRIBUTE,
     NETWORK_ATTRIBUTE,
@@ -99,7 +97,7 @@ def bind_reward(config: RewardConfig, label: str) -> BoundReward:
         if parameter.default is parameter.empty and name not in config.parameters:
             raise ConfigError(f"{where} needs the parameter {name!r}")
     checked = {
-        name: _convert(f"{where}: parameter {name!r}", value, known[name].annotation)
+        name: checked_value(f"{where}: parameter {name!r}", value, known[name].annotation)
         for name, value in config.parameters.items()
     }
     if check := getattr(function, CHECK_ATTRIBUTE, None):
@@ -112,12 +110,9 @@ def bind_reward(config: RewardConfig, label: str) -> BoundReward:
 
 def _signature(function: RewardFunction, where: str) -> inspect.Signature:
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where} cannot be called by keyword: {error}") from None
-    with contextlib.suppress(NameError, AttributeError, SyntaxError, TypeError):
-        # Not every annotation in quotes can be evaluated; then parameters go unchecked.
-        signature = inspect.signature(function, eval_str=True)
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ConfigError(f"{where} takes {parameter.name!r} by position only: remove the '/'")
@@ -138,15 +133,3 @@ def _unknown(where: str, name: str, signature: inspect.Signature) -> str:
     near = get_close_matches(name, [*known, *_OF_EVERY_REWARD], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{where} takes no parameter {name!r}: {hint}known are {', '.join(known) or 'none'}"
-
-
-def _convert(where: str, value: object, annotation: Any) -> object:  # noqa: ANN401 - any type hint
-    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
-        return value
-    try:
-        return TypeAdapter[object](annotation).validate_python(value)
-    except PydanticUserError:  # a type that pydantic cannot check
-        return value
-    except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {message} (found {value!r})") from None

@@ -18,6 +18,7 @@ from protocol.messages import ScoreTask
 from reward_workers.binding import SANDBOX, BoundReward
 from reward_workers.registry import OK, Judged
 from reward_workers.rows import Row, read_row
+from reward_workers.thinking import NO_THOUGHTS, Thinking
 
 REWARD_ERROR = "reward_error"
 MAX_FAILURE_CHARACTERS = 300
@@ -46,14 +47,18 @@ class Outcome(NamedTuple):
 
 
 def call_tasks(
-    reward: BoundReward, tasks: Sequence[ScoreTask], clock: Clock, sandbox: object = None
+    reward: BoundReward,
+    tasks: Sequence[ScoreTask],
+    clock: Clock,
+    sandbox: object = None,
+    thinking: Thinking = NO_THOUGHTS,
 ) -> list[Outcome]:
     """One outcome for each task; tasks of the same columns are scored together."""
     outcomes: dict[int, Outcome] = {}
     alike: dict[frozenset[str], list[tuple[int, Row]]] = {}
     for index, task in enumerate(tasks):
         try:
-            row = read_row(task)
+            row = read_row(task, thinking)
         except RewardError as error:
             outcomes[index] = Outcome(None, 0.0, REWARD_ERROR, describe(error))
         else:

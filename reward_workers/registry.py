@@ -6,8 +6,9 @@ each, or None where it does not apply:
     @reward("mine")
     def mine(completions, answer, *, bonus: float = 0.0, **columns) -> list[float | None]: ...
 
-Ordinary arguments are columns: `prompts`, `completions`, `completion_tokens`, `finish_reason`, or
-the name of a column of the data row (required unless it has a default); `**columns` takes all the
+Ordinary arguments are columns: `prompts`, `completions` (visible replies), `thoughts` (what a model
+that thinks wrote before), `raw_completions` (both), `completion_tokens`, `finish_reason`, or the
+name of a column of the data row (required unless it has a default); `**columns` takes all the
 others. Arguments after `*` are parameters: the config sets them, and their annotations are checked
 by pydantic before the run. One of them is not the config's: a function that takes `sandbox` after
 `*` is given the means to run code that the policy wrote (reward_workers/sandbox/jobs.py, Sandbox).

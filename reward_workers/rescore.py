@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TextIO
 from pydantic import BaseModel, ValidationError
 
 from protocol.config import RunConfig
+from protocol.config_evaluation import EvaluationSection
 from protocol.config_file import load_config
 from protocol.errors import DataError, RunStopped
 from protocol.fields import FinishReason
@@ -81,7 +82,8 @@ async def rescore(config: RunConfig, source: BinaryIO, sink: TextIO) -> None:
         sink.flush()
         answered.set()
 
-    scoring = Scoring(config, backlog, keep, failures)
+    alone = config.model_copy(update={"evaluation": EvaluationSection()})  # no evaluator's rewards
+    scoring = Scoring(alone, backlog, keep, failures)
 
     async def feed() -> None:
         await started.wait()

@@ -10,9 +10,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from protocol.config import RunConfig
+from protocol.config_evaluation import reward_sets
 from protocol.config_section import labels_of
 from protocol.messages import Score
 from protocol.process import num_cores
@@ -25,6 +26,7 @@ from reward_workers.combine import Weighted, combine
 from reward_workers.failures import Failures
 from reward_workers.registry import OK
 from reward_workers.sandbox.pool import SandboxPool
+from reward_workers.thinking import thinking_of
 
 log = logging.getLogger("reward_workers")
 
@@ -33,6 +35,14 @@ T = TypeVar("T")
 NUM_PROCESSES = 2
 STATISTICS_SECONDS = 0.5
 MAX_SHOWN_REWARDS = 40
+
+
+class RewardSet(NamedTuple):
+    """Rewards that score a task together."""
+
+    weighted: tuple[Weighted, ...]
+    indices: Sequence[int]
+    """Where they stand among all rewards of the children."""
 
 
 class Scoring:
@@ -59,10 +69,7 @@ class Scoring:
         self._counts: Counter[str] = Counter()
         self._given: Counter[str] = Counter()
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._weighted = [
-            Weighted(label, reward.weight)
-            for label, reward in zip(labels_of(config.rewards), config.rewards, strict=True)
-        ]
+        self._sets = sets_of(config)
         number = config.reward_worker.processes or min(NUM_PROCESSES, num_cores())
         self._lanes = [Lane(settings_of(config), self._counts) for _ in range(number)]
         self._pool: SandboxPool | None = None
@@ -87,7 +94,7 @@ class Scoring:
                 self._pool = await stack.enter_async_context(make_pool(self._config))
             await _all(lane.prepare(self._pool) for lane in self._lanes)
             self.refresh()
-            log.info("rewards: %s", ", ".join(weighted.name for weighted in self._weighted))
+            log.info("rewards: %s", ", ".join(self._names()))
             yield
 
     async def run(self, run_epoch: int, ready: Callable[[], None]) -> None:
@@ -111,22 +118,25 @@ class Scoring:
                 await self._new_work.wait()
                 continue
             try:
-                outcomes = await lane.score(batch.tasks)
+                rewards = self._sets[batch.tasks[0].suite]  # of a batch, all are the same
+                outcomes = await lane.score(batch.tasks, rewards.indices)
             except Suspects:
                 self._backlog.split(batch)
             else:
-                self._hand_over(batch, outcomes)
+                self._hand_over(batch, rewards.weighted, outcomes)
             self._new_work.set()
 
-    def _hand_over(self, batch: Batch, outcomes: Sequence[Sequence[Outcome]]) -> None:
+    def _hand_over(
+        self, batch: Batch, rewards: Sequence[Weighted], outcomes: Sequence[Sequence[Outcome]]
+    ) -> None:
         scores: list[Score] = []
         for task, of_sample in zip(batch.tasks, outcomes, strict=True):
-            for weighted, outcome in zip(self._weighted, of_sample, strict=True):
+            for weighted, outcome in zip(rewards, of_sample, strict=True):
                 self._given[weighted.name] += 1
                 self._seconds[weighted.name] += outcome.seconds
                 if outcome.status != OK:
                     self._failures.record(weighted.name, outcome.failure)
-            scores.append(combine(batch.run_epoch, task, self._weighted, of_sample))
+            scores.append(combine(batch.run_epoch, task, rewards, of_sample))
         for score in self._backlog.finish(batch, scores):
             self._keep(score)
 
@@ -148,12 +158,16 @@ class Scoring:
             **self._figures_of_rewards(),
         }
 
+    def _names(self) -> list[str]:
+        """Of all rewards; one that several suites have is counted once."""
+        named = (weighted.name for found in self._sets.values() for weighted in found.weighted)
+        return list(dict.fromkeys(named))
+
     def _figures_of_rewards(self) -> dict[str, float]:
         """By name, of as many rewards as a heartbeat has room for."""
         failures = self._failures.by_reward()
         figures: dict[str, float] = {}
-        for weighted in self._weighted[:MAX_SHOWN_REWARDS]:
-            name = weighted.name
+        for name in self._names()[:MAX_SHOWN_REWARDS]:
             figures[f"reward_samples/{name}"] = float(self._given[name])
             figures[f"reward_seconds/{name}"] = self._seconds[name]
             figures[f"reward_failures/{name}"] = float(failures.get(name, 0))
@@ -175,15 +189,30 @@ async def check_rewards(config: RunConfig) -> list[str]:
         traits = await lane.start()
         if config.roles.reward_worker and any(asked.uses_sandbox for asked in traits):
             await stack.enter_async_context(make_pool(config))
-    return labels_of(config.rewards)
+    sets = sets_of(config).values()
+    return list(dict.fromkeys(weighted.name for found in sets for weighted in found.weighted))
+
+
+def sets_of(config: RunConfig) -> dict[str, RewardSet]:
+    """The rewards of the run and of its evaluators, by the name that a task has for them."""
+    sets: dict[str, RewardSet] = {}
+    first = 0
+    for name, rewards in reward_sets(config.rewards, config.evaluation).items():
+        pairs = zip(labels_of(rewards), rewards, strict=True)
+        weighted = tuple(Weighted(label, reward.weight) for label, reward in pairs)
+        sets[name] = RewardSet(weighted, range(first, first + len(rewards)))
+        first += len(rewards)
+    return sets
 
 
 def settings_of(config: RunConfig) -> ChildSettings:
     """What the config says of children."""
+    sets = reward_sets(config.rewards, config.evaluation)
     return ChildSettings(
-        config.rewards,
+        tuple(reward for rewards in sets.values() for reward in rewards),
         config.reward_worker.memory_bytes,
         network_anyway=NETWORK in config.sandbox.allow_degraded,
+        thinking=thinking_of(config.model),
     )
 
 

@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
-from learner.sources import Row
 from protocol.config import RunConfig
 from protocol.messages import TensorSpec, Welcome
 from protocol.metrics import Metrics
@@ -124,7 +125,7 @@ def _exchange(port: int) -> Exchange:
     return Exchange(
         transport=LearnerSockets(HOST, port),
         ledger=Ledger(limits, 1, 0),
-        prompts=PromptBook(prompts, [], PromptStream(1, 0), 0),
+        prompts=PromptBook(prompts, EvaluationBook(), PromptStream(1, 0), 0),
         publisher=Publisher(1, "full", "base", 2),
         config=config,
         welcome=Welcome(

@@ -33,16 +33,18 @@ def checkpoints_in(folder: Path) -> dict[int, Path]:
     return {step: found[step] for step in sorted(found) if step >= 0}
 
 
-def prune_checkpoints(newest: Path, keep_last: int, keep_interval: int = 0) -> None:
+def prune_checkpoints(
+    newest: Path, keep_last: int, keep_interval: int = 0, best: int | None = None
+) -> None:
     """Delete old checkpoints, so that `keep_last` are left up to the one that was just saved.
 
-    Those of steps that `keep_interval` divides stay too. One of a later step, which the run could
-    not resume from, takes no other's place.
+    Those of steps that `keep_interval` divides, and the best one, stay too. One of a later step,
+    which the run could not resume from, takes no other's place.
     """
     found = checkpoints_in(newest.parent)
     upto = [step for step in found if step <= step_of(newest)]
     for step in upto[:-keep_last]:
-        if not keep_interval or step % keep_interval:
+        if step != best and (not keep_interval or step % keep_interval):
             discard(found[step])
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from learner.checkpoints.best import BestCheckpoint
 from learner.checkpoints.contents import contents, num_bytes
 from learner.checkpoints.position import Position
 from learner.checkpoints.retention import folder_of, prune_checkpoints
@@ -31,6 +32,7 @@ class CheckpointWriter:
         facts: kept in each checkpoint and returned by `restore_checkpoint`.
         before: called in the thread before anything is written: what a checkpoint relies on must
             be on disk first.
+        best: is told of what was saved, and says which one must stay; None: none must.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class CheckpointWriter:
         config: RunConfig,
         facts: Mapping[str, str],
         before: Callable[[], None] = lambda: None,
+        best: BestCheckpoint | None = None,
     ) -> None:
         self._folder = folder
         self._config = config
         self._facts = dict(facts)
         self._before = before
+        self._best = best
         self._thread: threading.Thread | None = None
         self._failure = ""
         self.failed_before = False
@@ -113,8 +117,11 @@ class CheckpointWriter:
             return
         self._failure = ""
         log.info("saved %s (%d bytes in %.2f s)", path, wanted, time.monotonic() - began)
-        section = self._config.checkpoints
+        section, best = self._config.checkpoints, self._best
         try:
-            prune_checkpoints(path, section.keep_last, section.keep_interval)
+            if best is not None:
+                best.saved(self._step)
+            stays = None if best is None else best.step
+            prune_checkpoints(path, section.keep_last, section.keep_interval, stays)
         except OSError as error:
             log.warning("an old checkpoint in %s cannot be deleted: %s", self._folder, error)

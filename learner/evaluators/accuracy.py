@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from learner.evaluator import evaluator
+from learner.evaluators._by_prompt import mean_figures, rewards_by_prompt, share_right
 from learner.samples import ScoredSample
 
 
@@ -10,25 +11,17 @@ from learner.samples import ScoredSample
 def accuracy(
     samples: Sequence[ScoredSample], *, reward: str | None = None, threshold: float = 1.0
 ) -> dict[str, float]:
-    """Share of the completions whose reward reaches a threshold.
+    """Share of the completions whose reward reaches a threshold (mean@k with k samples a prompt).
 
     Args:
-        samples: greedy completions of the held-out prompts.
+        samples: completions of the held-out prompts.
         reward: name of the reward function that decides; the first one by default.
         threshold: the reward of a right answer.
 
     Returns:
-        accuracy: over the completions that have the reward; nan where none has.
+        accuracy: mean over a prompt's completions that have the reward, then over prompts; nan
+            where none has. accuracy_low, accuracy_high: its 95 % interval.
+        n: prompts with such a completion.
     """
-    rewards = [value for sample in samples if (value := _reward(sample, reward)) is not None]
-    right = sum(value >= threshold for value in rewards)
-    return {"accuracy": right / len(rewards) if rewards else float("nan"), "n": len(rewards)}
-
-
-def _reward(sample: ScoredSample, name: str | None) -> float | None:
-    if sample.score.reward is None:
-        return None
-    for named in sample.score.rewards:
-        if name in (None, named.name):
-            return named.reward
-    return None
+    found = rewards_by_prompt(samples, reward)
+    return {**mean_figures("accuracy", found, share_right(threshold)), "n": len(found)}

@@ -31,7 +31,7 @@ from learner.exchange.watchdog import Watchdog
 from learner.ledger import events as ev
 from learner.ledger.ledger import Ledger
 from learner.ledger.snapshot import Snapshot
-from learner.samples import ScoredBatch, ScoredSample, scored_samples
+from learner.samples import ScoredBatch, ScoredSample, SuiteSamples, scored_samples
 from protocol.config import RunConfig
 from protocol.errors import RunStopped
 from protocol.messages import Goodbye, Welcome
@@ -111,7 +111,7 @@ class Exchange:
         self._events: deque[ev.Event] = deque()
         self._applying = False
         self._batch: Future[ScoredBatch] | None = None
-        self._evaluation: Future[tuple[ScoredSample, ...]] | None = None
+        self._evaluation: Future[SuiteSamples] | None = None
         self._halted: RunStopped | None = None  # why nothing more is trained or evaluated
         self.actor_hosts: frozenset[str] = frozenset()
         """Where actors are registered, as of the last tick."""
@@ -140,18 +140,18 @@ class Exchange:
 
         return self._commands.ask(want, future)
 
-    def evaluate(self) -> tuple[ScoredSample, ...]:
-        """Complete and score every held-out prompt, greedily, at the current version.
+    def evaluate(self) -> SuiteSamples:
+        """Complete and score every held-out prompt of every suite at the current version.
 
         Raises:
             RunStopped: as for `next_batch`.
         """
-        future: Future[tuple[ScoredSample, ...]] = Future()
+        future: Future[SuiteSamples] = Future()
 
         def begin() -> None:
             self._evaluation = future
             self._metrics.set("mlxrl_evaluating", 1)
-            self._begin_to_wait(ev.EvaluationStarted(self._prompts.draw_evaluation(), 1))
+            self._begin_to_wait(ev.EvaluationStarted(*self._prompts.evaluation.draw()))
 
         return self._commands.ask(begin, future)
 
@@ -340,7 +340,11 @@ class Exchange:
             return  # it came after the watchdog gave up
         future, self._evaluation = self._evaluation, None
         self._metrics.set("mlxrl_evaluating", 0)
-        future.set_result(self._samples(finished.group_ids))
+        book = self._prompts.evaluation
+        by_suite: list[list[int]] = [[] for _ in book.suites]
+        for group_id in finished.group_ids:
+            by_suite[book.index(group_id)].append(group_id)
+        future.set_result(tuple(self._samples(group_ids) for group_ids in by_suite))
 
     def _samples(self, group_ids: Sequence[int]) -> tuple[ScoredSample, ...]:
         scored: list[ScoredSample] = []

@@ -4,10 +4,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import xxhash
+
 from learner.exchange.prompt_book import PromptBook
 from learner.ledger import events as ev
+from learner.ledger.groups import Group
 from learner.ledger.ledger import Ledger
 from protocol.config import RunConfig
+from protocol.config_evaluation import RUN_REWARDS
 from protocol.messages import (
     Lease,
     LeaseCancel,
@@ -95,17 +99,22 @@ class Outbound:
             self.send(Channel.ROLLOUTS, peer, ScoreWork(run_epoch=epoch, tasks=tasks))
 
     def _lease(self, grant: ev.GrantLease) -> Lease:
-        generation = self._config.generation
-        training = grant.purpose == "train"
+        entry = self._prompts.entry(grant.group_id)
+        run_seed, sampling = self._config.run.seed, self._config.generation
+        if grant.purpose == "train":
+            seed = (run_seed * 2**32 + grant.group_id) % _SEED_SPAN
+        else:
+            seed = evaluation_seed(run_seed, entry.prompt_id)
+            sampling = self._prompts.evaluation.suite(grant.group_id)
         return Lease(
             group_id=grant.group_id,
             attempt=grant.attempt,
             purpose=grant.purpose,
-            prompt_ids=self._prompts.entry(grant.group_id).prompt_ids,
+            prompt_ids=entry.prompt_ids,
             num_samples=grant.num_samples,
-            seed=(self._config.run.seed * 2**32 + grant.group_id) % _SEED_SPAN,
-            temperature=generation.temperature if training else 0.0,
-            max_completion_tokens=generation.max_completion_tokens,
+            seed=seed,
+            temperature=sampling.temperature,
+            max_completion_tokens=sampling.max_completion_tokens,
             policy_version=grant.policy_version,
         )
 
@@ -124,7 +133,18 @@ class Outbound:
             completion_tokens=len(rollout.token_ids),
             finish_reason=rollout.finish_reason,
             columns=entry.columns_json,
+            suite=self._reward_set(group),
         )
+
+    def _reward_set(self, group: Group) -> str:
+        if group.purpose == "train":
+            return RUN_REWARDS
+        return self._prompts.evaluation.suite(group.group_id).reward_set
+
+
+def evaluation_seed(run_seed: int, prompt_id: str) -> int:
+    """Of a prompt's samples: the same at each evaluation, so that two of them compare."""
+    return xxhash.xxh3_64_intdigest(f"{run_seed}/{prompt_id}".encode()) % _SEED_SPAN
 
 
 def _rollout_ack(ack: ev.AckRollout) -> RolloutAck:

@@ -3,14 +3,17 @@
 import json
 import logging
 from collections.abc import Sequence, Set
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
 from learner.ledger.events import PromptsAdded, PromptsEnded
 from learner.ledger.groups import EVALUATION_IDS
+
+if TYPE_CHECKING:
+    from learner.exchange.evaluation_book import EvaluationBook
 
 log = logging.getLogger("learner.prompts")
 
@@ -30,7 +33,7 @@ class PromptBook:
 
     Args:
         train: training prompts.
-        heldout: prompts of every evaluation.
+        evaluation: prompts of every evaluation.
         stream: the order of the training prompts.
         first: the stream's index to begin with.
     """
@@ -38,20 +41,14 @@ class PromptBook:
     def __init__(
         self,
         train: Sequence[TokenizedPrompt],
-        heldout: Sequence[TokenizedPrompt],
+        evaluation: "EvaluationBook",
         stream: PromptStream,
         first: int,
     ) -> None:
-        self._train = [_entry(prompt) for prompt in train]
-        self._heldout = [_entry(prompt) for prompt in heldout]
+        self._train = [prompt_entry(prompt) for prompt in train]
+        self.evaluation = evaluation
         self._stream = stream
         self._next = first
-        self._next_evaluation = EVALUATION_IDS
-
-    @property
-    def num_heldout(self) -> int:
-        """Held-out prompts."""
-        return len(self._heldout)
 
     def draw(self, num_prompts: int, retired: Set[int]) -> PromptsAdded | PromptsEnded:
         """Next prompts of the training stream, or its end.
@@ -76,22 +73,17 @@ class PromptBook:
             return PromptsEnded()
         return PromptsAdded(tuple(range(first, self._next)), tuple(rows))
 
-    def draw_evaluation(self) -> tuple[int, ...]:
-        """New group ids, one for each held-out prompt in order."""
-        first = self._next_evaluation
-        self._next_evaluation += len(self._heldout)
-        return tuple(range(first, self._next_evaluation))
-
     def entry(self, group_id: int) -> PromptEntry:
         """The prompt of a group that was drawn."""
         if group_id >= EVALUATION_IDS:
-            return self._heldout[(group_id - EVALUATION_IDS) % len(self._heldout)]
+            return self.evaluation.entry(group_id)
         row = self._stream.prompt_at(group_id)
         assert row is not None
         return self._train[row]
 
 
-def _entry(prompt: TokenizedPrompt) -> PromptEntry:
+def prompt_entry(prompt: TokenizedPrompt) -> PromptEntry:
+    """What leases and scoring work need of a prompt."""
     return PromptEntry(
         prompt.row.prompt_id,
         prompt.row.prompt,

@@ -34,6 +34,10 @@ NUM_PORTS = 4
 """control, rollouts, weights and notice: network.port and the three after it."""
 
 
+FETCHING = "protocol.hub_model"
+"""The logger of a check that tells how far a download is."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (mlx-train --help lists the options)")
@@ -134,13 +138,25 @@ def check_by_roles(config_file: Path) -> None:
     }
     try:
         for module, check in checks.items():
-            _, errors = check.communicate()
-            _judge_check(module, check.returncode, errors.decode("utf-8", "replace"))
+            errors = _heard(check)
+            _judge_check(module, check.wait(), errors)
     finally:
         for check in checks.values():
             if check.poll() is None:
                 check.kill()
                 check.communicate()
+
+
+def _heard(check: subprocess.Popen[bytes]) -> str:
+    """What a check wrote; how far it is with fetching a model is passed on at once."""
+    assert check.stderr is not None
+    lines: list[str] = []
+    for line in check.stderr:
+        lines.append(line.decode("utf-8", "replace"))
+        if FETCHING in lines[-1]:
+            sys.stderr.write(lines[-1])
+            sys.stderr.flush()
+    return "".join(lines)
 
 
 def role_environment(
@@ -164,6 +180,22 @@ def role_environment(
     }
     inherited = {name: value for name, value in os.environ.items() if name != "RESUME"}
     return {**inherited, **ours}
+
+
+def run_roles(
+    config: RunConfig, run_dir: Path, environment: Mapping[str, str], log_format: str
+) -> Launcher:
+    """Run the Procfile's roles to their end; returns the launcher, which knows how it was."""
+    procfile = find_procfile().read_text(encoding="utf-8")
+    display = choose_display(config, run_dir, log_format)
+    launcher = Launcher(display)
+    try:
+        concurrency = {**config.roles.model_dump(), "learner": 1}
+        launcher.add_roles(procfile, concurrency, environment)
+        launcher.loop()
+    finally:
+        display.close()
+    return launcher
 
 
 def find_procfile() -> Path:
@@ -242,15 +274,7 @@ def _judge_check(module: str, code: int, errors: str) -> None:
 def _launch(
     config: RunConfig, run_dir: Path, environment: Mapping[str, str], log_format: str
 ) -> int:
-    procfile = find_procfile().read_text(encoding="utf-8")
-    display = choose_display(config, run_dir, log_format)
-    launcher = Launcher(display)
-    try:
-        concurrency = {**config.roles.model_dump(), "learner": 1}
-        launcher.add_roles(procfile, concurrency, environment)
-        launcher.loop()
-    finally:
-        display.close()
+    launcher = run_roles(config, run_dir, environment, log_format)
     code = launcher.returncode or EXIT_DONE
     if log_format == JSON_FORMAT:
         write_event("summary", {"code": code, **summary_facts(run_dir, config.run.max_steps)})

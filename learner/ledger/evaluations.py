@@ -19,16 +19,16 @@ class Evaluations:
         self._next_id = EVALUATION_IDS
         self.is_open = False
 
-    def start(self, group_ids: tuple[int, ...], num_samples: int) -> None:
+    def start(self, group_ids: tuple[int, ...], num_samples: tuple[int, ...]) -> None:
         """Adds an evaluation's groups and forgets the last one's."""
         assert not self.is_open, "one evaluation at a time"
         self._table.forget(self._scored)
         self.is_open = True
         self._remaining, self._scored, self._dropped = set(group_ids), [], []
-        for group_id in group_ids:
+        for group_id, number in zip(group_ids, num_samples, strict=True):
             assert group_id >= self._next_id, f"evaluation id {group_id} is not new"
             self._next_id = group_id + 1
-            self._table.add(Group(group_id, "evaluation", num_samples))
+            self._table.add(Group(group_id, "evaluation", number))
 
     def settle(self, group: Group, *, scored: bool) -> None:
         """Notes that a group was scored, or dropped; one of training is none of its business."""

@@ -112,7 +112,8 @@ class EvaluationStarted:
 
     group_ids: tuple[int, ...]
     """From EVALUATION_IDS on, rising, never used before in this run epoch."""
-    num_samples: int
+    num_samples: tuple[int, ...]
+    """Completions of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,11 +73,11 @@ def measure(config: RunConfig, completion_tokens: int, rows: int, needs_only: bo
     algorithm = make_algorithm(config.algorithm)
     needs = needs_of(algorithm)
     if needs_only:
-        from mlx_lm.utils import load_tokenizer
-
         from protocol.model_folder import model_folder
+        from protocol.tokenizer import load_tokenizer
 
-        tokenizer = load_tokenizer(model_folder(config.model.path))
+        folder = model_folder(config.model.path, config.model.revision)
+        tokenizer = load_tokenizer(config.model, folder)
         prompts = prompt_lengths(config, tokenizer)
         return Measured(needs, prompts, 0.0, 0.0, 0.0, 0, working_set_bytes())
     policy = load_policy(config)

@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from learner.data import Prompts, read_prompts, tokenize_prompts
-from learner.sources import Row
+from learner.data.prompts import Prompts, read_prompts, tokenize_prompts
+from learner.data.sources import Row
 from protocol.config import RunConfig
 
 MAX_TOKENIZED = 4096

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import mlx.core as mx
 
-from learner.data import PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import PromptStream, read_prompts, tokenize_prompts
 from learner.replay.configured import Configured
 from learner.replay.rebuild import Rebuilder
 from learner.replay.recorded import Recorded, read_recorded

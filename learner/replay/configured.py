@@ -10,6 +10,7 @@ from learner.replay.rescorer import Rescorer
 from learner.step import Trainer
 from protocol.config import RunConfig
 from protocol.policy import Policy, load_policy
+from protocol.tokenizer import with_think_tags
 
 _OF_TRAINERS = ("run", "model", "policy", "generation", "algorithm", "learner")
 """Sections that a trainer reads."""
@@ -26,7 +27,8 @@ class Configured:
 
     def __init__(self, config: RunConfig, policy: Policy, *, rewards: bool) -> None:
         self.config = config
-        self.rescorer = Rescorer(config) if rewards else None
+        told = with_think_tags(config, policy.tokenizer)
+        self.rescorer = Rescorer(told) if rewards else None
         try:
             self.trainer = Trainer(policy, make_algorithm(config.algorithm), config)
         except BaseException:
@@ -66,7 +68,7 @@ class Configured:
         """Go on with a trainer that `trainer_for` gave for a config."""
         if self.rescorer is not None and config != self.config:
             self.rescorer.close()
-            self.rescorer = Rescorer(config)
+            self.rescorer = Rescorer(with_think_tags(config, trainer.policy.tokenizer))
         self.trainer, self.config = trainer, config
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
 from learner.replay.recorded import Row
 from learner.replay.verdict import Verdict
 from learner.samples import ScoredSample

@@ -16,6 +16,7 @@ from learner.replay.compare import (
 from learner.replay.configured import Configured
 from learner.replay.rebuild import Rebuilder, Rebuilt
 from learner.replay.recorded import Recorded, Row
+from learner.replay.rescorer import requests_of
 from learner.replay.verdict import Part, Verdict
 from learner.step import StepResult
 from protocol.errors import CheckpointError, ConfigError
@@ -123,7 +124,7 @@ class Replayer:
         trainer, rescorer = self._configured.trainer, self._configured.rescorer
         config = self._configured.config
         if rescorer is not None:
-            rescorer.ask(rebuilt)
+            rescorer.ask(requests_of(rebuilt))
         temperature = config.generation.temperature
         suspected = not verdict.agrees
         before = trainer.logprobs(rebuilt.samples, temperature) if suspected else None

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,12 +56,16 @@ class Rescorer:
     ) -> None:
         self.close()
 
-    def ask(self, rebuilt: Rebuilt) -> None:
-        """Begin to score a batch; `answers` must be called before the next one."""
+    def ask(self, requests: Sequence[Mapping[str, Any]]) -> None:
+        """Begin to score a batch; `answers` must be called before the next one.
+
+        Args:
+            requests: prompt, completion, completion_tokens, finish_reason and columns of each.
+        """
         assert self._process.stdin is not None
         try:
-            for index in range(len(rebuilt.samples)):
-                self._process.stdin.write(json.dumps(_request(rebuilt, index)) + "\n")
+            for index, request in enumerate(requests):
+                self._process.stdin.write(json.dumps({"id": index, **request}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failure() from None
@@ -107,13 +112,15 @@ class Rescorer:
         return TrainerError(f"scoring again {describe_exit(code)}: {reason}")
 
 
-def _request(rebuilt: Rebuilt, index: int) -> dict[str, Any]:
-    prompt, rollout = rebuilt.prompts[index], rebuilt.samples[index].rollout
-    return {
-        "id": index,
-        "prompt": prompt.row.prompt,
-        "completion": rollout.completion,
-        "completion_tokens": len(rollout.token_ids),
-        "finish_reason": rollout.finish_reason,
-        "columns": prompt.row.columns,
-    }
+def requests_of(rebuilt: Rebuilt) -> list[dict[str, Any]]:
+    """What is asked of a step's samples."""
+    return [
+        {
+            "prompt": prompt.row.prompt,
+            "completion": sample.rollout.completion,
+            "completion_tokens": len(sample.rollout.token_ids),
+            "finish_reason": sample.rollout.finish_reason,
+            "columns": prompt.row.columns,
+        }
+        for prompt, sample in zip(rebuilt.prompts, rebuilt.samples, strict=True)
+    ]

@@ -29,6 +29,7 @@ from reward_workers.sandbox.backend import Usage
 from reward_workers.sandbox.jobs import Limits, Sandbox, Verdict
 from reward_workers.sandbox.judging.meter import Meter
 from reward_workers.sandbox.judging.verdicts import Stopped
+from reward_workers.thinking import NO_THOUGHTS, Thinking
 
 TIMEOUT = "reward_timeout"
 MEMORY = "reward_memory"
@@ -72,6 +73,8 @@ class ChildSettings:
     memory_bytes: int
     network_anyway: bool = False
     """Where the network cannot be taken from a child, go on."""
+    thinking: Thinking = NO_THOUGHTS
+    """How the model writes thoughts."""
     read_usage: ReadUsage | None = None
     """None: the system's."""
 
@@ -229,8 +232,15 @@ class Child:
 
     async def _hear_traits(self) -> tuple[Traits, ...]:
         configs = [config.model_dump_json() for config in self._settings.rewards]
-        anyway = self._settings.network_anyway
-        self._send({"rewards": configs, "network": self.network, "network_anyway": anyway})
+        settings = self._settings
+        self._send(
+            {
+                "rewards": configs,
+                "network": self.network,
+                "network_anyway": settings.network_anyway,
+                "thinking": list(settings.thinking),
+            }
+        )
         while "bound" not in (said := await receive(self._reader)):
             if "failed" in said:
                 refused = SandboxUnavailable if said["failed"] == REFUSED_SANDBOX else ConfigError

@@ -21,6 +21,7 @@ from reward_workers.calling import call_tasks, describe
 from reward_workers.children.channel import Channel, Said
 from reward_workers.children.lifeline import end_with
 from reward_workers.children.network import deny_network
+from reward_workers.thinking import Thinking
 
 REFUSED_CONFIG = "config"
 REFUSED_SANDBOX = "sandbox"
@@ -34,15 +35,14 @@ def main(arguments: Sequence[str]) -> NoReturn:
     end_with(lifeline)
     channel = Channel(socket.socket(fileno=connection))
     try:
-        rewards = _begin(channel)
-        if rewards is not None:
-            _serve(channel, rewards)
+        if begun := _begin(channel):
+            _serve(channel, *begun)
     except EOFError:
         pass
     os._exit(0)  # threads that a reward left behind hold up nothing
 
 
-def _begin(channel: Channel) -> list[BoundReward] | None:
+def _begin(channel: Channel) -> tuple[list[BoundReward], Thinking] | None:
     start = channel.receive()
     try:
         if not start["network"]:
@@ -55,7 +55,7 @@ def _begin(channel: Channel) -> list[BoundReward] | None:
         channel.send({"failed": REFUSED_CONFIG, "why": str(error)})
         return None
     channel.send({"bound": [[reward.uses_sandbox, reward.needs_network] for reward in rewards]})
-    return rewards
+    return rewards, Thinking(*start["thinking"])
 
 
 def _deny_network(anyway: bool) -> None:
@@ -83,7 +83,7 @@ def _bind(channel: Channel, start: Said) -> list[BoundReward]:
     return rewards
 
 
-def _serve(channel: Channel, rewards: Sequence[BoundReward]) -> None:
+def _serve(channel: Channel, rewards: Sequence[BoundReward], thinking: Thinking) -> None:
     sandbox: object = None
     if any(reward.uses_sandbox for reward in rewards):
         from reward_workers.children.remote_sandbox import RemoteSandbox  # asked for
@@ -96,7 +96,7 @@ def _serve(channel: Channel, rewards: Sequence[BoundReward]) -> None:
             continue  # the answer to a question that nobody waits for any more
         if message["tasks"] is not None:
             tasks = [ScoreTask.model_construct(**task) for task in message["tasks"]]
-        outcomes = call_tasks(rewards[message["reward"]], tasks, time.monotonic, sandbox)
+        outcomes = call_tasks(rewards[message["reward"]], tasks, time.monotonic, sandbox, thinking)
         signal.setitimer(signal.ITIMER_REAL, 0.0)  # an alarm left behind would hit the next call
         channel.send({"said": message["call"], "outcomes": [list(said) for said in outcomes]})
 

@@ -89,8 +89,14 @@ class Lane:
         if all(traits.needs_network for traits in self._traits):
             await self._children.pop(False).close()
 
-    async def score(self, tasks: Sequence[ScoreTask]) -> list[tuple[Outcome, ...]]:
+    async def score(
+        self, tasks: Sequence[ScoreTask], rewards: Sequence[int] | None = None
+    ) -> list[tuple[Outcome, ...]]:
         """[task][reward]: what every reward said of every task.
+
+        Args:
+            tasks: a batch.
+            rewards: which of the settings' rewards to ask; None: all.
 
         Raises:
             Suspects: a child was lost in a call for several samples.
@@ -98,10 +104,9 @@ class Lane:
         """
         batch = next(self._batches)
         by_reward: list[list[Outcome]] = []
-        for reward, (config, traits) in enumerate(
-            zip(self._settings.rewards, self._traits, strict=True)
-        ):
-            child = self._children[traits.needs_network]
+        for reward in range(len(self._traits)) if rewards is None else rewards:
+            config = self._settings.rewards[reward]
+            child = self._children[self._traits[reward].needs_network]
             try:
                 outcomes = await child.call(reward, batch, tasks, config.timeout_seconds)
             except ChildLost as lost:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from learner.arithmetic import arithmetic_rows
+from learner.data.arithmetic import arithmetic_rows
 from tests.e2e.real_prometheus import Prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

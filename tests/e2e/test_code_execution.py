@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from learner.arithmetic import arithmetic_rows
 from learner.audit import audit
+from learner.data.arithmetic import arithmetic_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

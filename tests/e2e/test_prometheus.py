@@ -14,7 +14,7 @@ import promql_parser
 import pytest
 import yaml
 
-from learner.arithmetic import arithmetic_rows
+from learner.data.arithmetic import arithmetic_rows
 from protocol.metric_table import METRICS
 from protocol.metrics import sources
 from tests.e2e.real_prometheus import CONFIG, ROOT, Prometheus, divided, quicker

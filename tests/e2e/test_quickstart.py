@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from learner.arithmetic import arithmetic_rows
 from learner.audit import audit
+from learner.data.arithmetic import arithmetic_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 
 from learner.audit import audit
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
 from learner.exchange import publish
+from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.publishing.writer import Published, VersionWriter
-from learner.sources import Row
 from protocol.delta import encode_delta
 from protocol.messages import Chunk, Heartbeat, Welcome
 from protocol.metrics import Metrics
@@ -91,7 +92,7 @@ class Learner:
         self.exchange = Exchange(
             transport=self.wire,
             ledger=Ledger(LedgerLimits(1, 2, 1), 1, 0),
-            prompts=PromptBook(prompts, [], PromptStream(1, 0), 0),
+            prompts=PromptBook(prompts, EvaluationBook(), PromptStream(1, 0), 0),
             publisher=Publisher(1, "full", combined_digest(frozen_arrays(policy)), 2),
             config=config,
             welcome=Welcome(
@@ -326,6 +327,8 @@ def test_a_run_with_actors_elsewhere_outlives_a_learner_that_is_killed(train, st
     cache = str(tmp_path / "cache")
     actors = [start(*command, MLX_RL_CACHE=cache) for _ in range(2)]
     run.until_step(6)
+    saved = run.run_dir / "checkpoints" / "step_00000004" / "manifest.json"
+    run.until(saved.exists, "the checkpoint of step 4")  # written beside training
     run.kill("learner")
     assert run.ends(10) == 128 + signal.SIGKILL
     resumed = train(*overrides, options=["--resume"])

@@ -1,13 +1,14 @@
 """Putting a learner together: what is refused before anything is written, and what is resumed."""
 
 import json
+import re
 import socket
 import time
 from pathlib import Path
 
 import pytest
 
-from learner.assemble import assemble, ledger_limits, make_evaluators
+from learner.assemble import assemble, check, ledger_limits, make_evaluators
 from learner.checkpoints.position import Position
 from learner.checkpoints.retention import checkpoints_in
 from learner.checkpoints.writer import CheckpointWriter
@@ -61,8 +62,8 @@ def test_a_new_run_begins_at_step_0_in_epoch_1(make_learner, folder):
     assert learner.loop.position == Position(0, 0, Snapshot())
     assert (folder.path / "run_epoch").read_text() == "1\n"
     assert load_config(folder.path / "config.yaml") == learner.loop.config
-    assert learner.loop.num_heldout == 2
-    assert list(learner.loop.evaluators) == ["accuracy"]
+    [plan] = learner.loop.evaluation.plans
+    assert (plan.evaluate.name, plan.suite, len(plan.prompts)) == ("accuracy", 0, 2)
 
 
 def long_prompt(tmp_path):
@@ -285,3 +286,16 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed_from_a_checkpoint_read_befo
     assert {p: p.read_bytes() for p in folder.path.rglob("*") if p.is_file()} == before
     owner.release()
     assert make_learner(resume=Resume()).loop.position.step == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"stop_tokens": ["<|im_end|>"]}, "model.stop_tokens has '<|im_end|>'"),
+        ({"chat_template": "no/such.jinja"}, "no/such.jinja cannot be read"),
+        ({"revision": "v2"}, "model.revision is 'v2' and builtin:tiny is no Hub id"),
+    ],
+)
+def test_what_a_tokenizer_cannot_do_is_refused_without_the_weights(make_config, keys, words):
+    with pytest.raises((ConfigError, DataError), match=re.escape(words)):
+        check(make_config(model={"path": "builtin:tiny", **keys}))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from learner.arithmetic import arithmetic_rows
 from learner.audit import audit
-from learner.data import PromptStream
+from learner.data.arithmetic import arithmetic_rows
+from learner.data.prompts import PromptStream
 from learner.digests import ROLLOUTS, rollouts_digest
 from learner.ledger.snapshot import Snapshot
 from protocol.errors import ConfigError

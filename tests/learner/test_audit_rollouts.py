@@ -6,9 +6,9 @@ import pytest
 
 from learner.audit_files import RunFiles
 from learner.audit_rollouts import changed_files, stale, wrong_prompts, wrong_rewards
-from learner.data import PromptStream
+from learner.data.prompts import PromptStream
+from learner.data.sources import Row
 from learner.digests import ROLLOUTS
-from learner.sources import Row
 
 PROMPT = Row("p", [{"role": "user", "content": "1+1="}], {})
 

@@ -15,6 +15,10 @@ import pytest
 
 from learner.checkpoints import writer
 from learner.checkpoints.position import Position
+from learner.evaluation import Evaluation, Plan
+from learner.evaluator import Evaluate
+from learner.exchange.evaluation_book import SuitePrompts
+from learner.exchange.prompt_book import PromptEntry
 from learner.ledger.snapshot import Snapshot
 from learner.loop import Loop, publish_figures
 from learner.parameters import Parameters
@@ -22,6 +26,7 @@ from learner.publishing.writer import Published, VersionWriter
 from learner.run_folder import RunFolder
 from learner.samples import ScoredBatch
 from learner.step import StepResult
+from learner.suites import Suite
 from protocol.delta import encode_delta
 from protocol.errors import CheckpointError, RunStopped
 from protocol.metrics import Metrics
@@ -65,7 +70,7 @@ class Script:
     def evaluate(self):
         self._wait_for_actors()
         self.log.append("evaluate")
-        return (self._sample, self._sample)
+        return ((self._sample, replace(self._sample, prompt_id="other")),)
 
     def trained(self):
         self.log.append("trained")
@@ -115,6 +120,18 @@ class Script:
         return StepResult(figures, np.zeros(1, np.float32), logprobs, skipped)
 
 
+def evaluation_of(num_heldout, values):
+    """An accuracy that is each of the values in turn, and the last one for ever."""
+    prompts = [PromptEntry(f"h:{i}", "", np.zeros(1, np.int32), "", "") for i in range(num_heldout)]
+    left = list(values)
+
+    def accuracy(samples):
+        return {"accuracy": left.pop(0) if len(left) > 1 else left[0], "n": len(samples)}
+
+    plans = [Plan(Evaluate("accuracy", accuracy), 0, prompts)] if prompts else []
+    return Evaluation(plans, [SuitePrompts(Suite(("held",)), prompts)])
+
+
 @pytest.fixture
 def make_loop(make_config, make_sample, tmp_path):
     opened = []
@@ -125,7 +142,7 @@ def make_loop(make_config, make_sample, tmp_path):
         config = make_config(
             run={"max_steps": max_steps},
             evaluation={"interval": interval, "before_training": before},
-            checkpoints={"interval": checkpoints},
+            checkpoints={"interval": checkpoints, **extra.get("keep", {})},
         )
         model_folder = tmp_path / "model"
         model_folder.mkdir(exist_ok=True)
@@ -140,8 +157,7 @@ def make_loop(make_config, make_sample, tmp_path):
             trainer=script,  # pyright: ignore[reportArgumentType]
             exchange=script,
             publishing=publishing,
-            evaluators={"accuracy": lambda samples: {"accuracy": 0.5, "n": len(samples)}},
-            num_heldout=extra.get("num_heldout", 2),
+            evaluation=evaluation_of(extra.get("num_heldout", 2), extra.get("values", [0.5])),
             folder=folder,
             metrics=Metrics(),
             position=extra.get("position", Position(0, 0, Snapshot())),
@@ -161,7 +177,7 @@ def rows(loop, name):
 
 
 def saved_steps(loop):
-    return sorted(path.name for path in loop.folder.checkpoints.iterdir())
+    return sorted(path.name for path in loop.folder.checkpoints.glob("step_*"))
 
 
 def test_weights_are_published_before_anything_is_asked_for_and_after_every_step(make_loop):
@@ -193,6 +209,47 @@ def test_with_intervals_of_zero_it_evaluates_before_and_after_and_saves_at_the_e
     loop.run()
     assert [row["step"] for row in rows(loop, "eval.jsonl")] == [0, 3]
     assert saved_steps(loop) == ["step_000003"]
+
+
+def test_the_best_checkpoint_is_saved_between_intervals_and_kept(make_loop):
+    keep = {"keep_last": 1, "keep_best": "accuracy/accuracy"}
+    values = [0.1, 0.5, 0.9, 0.3, 0.9]  # at steps 0 to 4; the second 0.9 is no better
+    loop, _ = make_loop(interval=1, checkpoints=0, keep=keep, values=values)
+    loop.run()
+    assert saved_steps(loop) == ["step_000002", "step_000004"]
+    best = json.loads((loop.folder.checkpoints / "best.json").read_text())
+    said = {"step": 2, "evaluator": "accuracy", "figure": "accuracy", "value": 0.9}
+    assert best == said
+    again, _ = make_loop(
+        max_steps=6,
+        interval=1,
+        checkpoints=1,
+        keep=keep,
+        values=[0.8, 0.95],
+        position=loop.position,
+    )
+    again.run()
+    assert saved_steps(again) == ["step_000006"]
+    assert json.loads((loop.folder.checkpoints / "best.json").read_text())["step"] == 6
+
+
+def test_a_last_step_that_is_the_best_is_noted_though_it_was_saved_before(make_loop):
+    keep = {"keep_last": 1, "keep_best": "-accuracy/accuracy"}
+    loop, _ = make_loop(
+        max_steps=2, interval=0, checkpoints=1, keep=keep, values=[0.2, 0.1], before=True
+    )
+    loop.run()
+    assert saved_steps(loop) == ["step_000002"]
+    assert json.loads((loop.folder.checkpoints / "best.json").read_text())["step"] == 2
+
+
+def test_the_completions_of_an_evaluation_are_kept(make_loop):
+    loop, _ = make_loop(max_steps=1, interval=0)
+    loop.run()
+    assert [row["prompt_id"] for row in rows(loop, "evaluations/step_000001/accuracy.jsonl")] == [
+        "prompt-0",
+        "other",
+    ]
 
 
 def test_without_held_out_prompts_or_before_training_there_is_no_evaluation(make_loop):
@@ -357,7 +414,7 @@ def test_a_run_goes_no_further_than_one_checkpoint_that_does_not_fit(make_loop, 
 
 def test_the_last_checkpoint_is_there_even_if_the_last_evaluation_fails(make_loop):
     loop, script = make_loop(max_steps=3, interval=0, checkpoints=0, before=False)
-    script.evaluate = lambda: ()
+    script.evaluate = lambda: ((),)
     with pytest.raises(RunStopped, match="lost all 2 prompts"):
         loop.run()
     assert saved_steps(loop) == ["step_000003"]

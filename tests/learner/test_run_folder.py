@@ -68,6 +68,17 @@ def test_the_run_epoch_is_on_disk_before_it_is_used(folder, monkeypatch):
     assert synced == [("file", False), ("folder", True)]
 
 
+def test_the_completions_of_later_evaluations_are_put_aside(folder):
+    for step in (0, 2, 4):
+        folder.write_evaluated(step, "some/file.py:mine", [{"prompt_id": "p", "step": step}])
+    folder.cut_back(2, folder.path / "aside")
+    left = sorted(path.name for path in (folder.path / "evaluations").iterdir())
+    assert left == ["step_000000", "step_000002"]
+    aside = folder.path / "aside" / "evaluations" / "step_000004" / "mine.jsonl"
+    assert json.loads(aside.read_text()) == {"prompt_id": "p", "step": 4}
+    assert folder.evaluated_of(2, "some/file.py:mine").name == "mine.jsonl"
+
+
 def test_records_after_a_step_are_cut_back_and_the_others_stay_as_they_are(folder):
     for step in (1, 2, 3):
         folder.append_metrics({"step": step, "loss": 0.1 * step})

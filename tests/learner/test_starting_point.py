@@ -9,10 +9,10 @@ import pytest
 from learner.algorithm import make_algorithm
 from learner.checkpoints.position import Position
 from learner.checkpoints.writer import CheckpointWriter
+from learner.data.sources import Row
 from learner.ledger.snapshot import ScoredGroup, Snapshot
 from learner.resume import Resume
 from learner.run_folder import RunFolder
-from learner.sources import Row
 from learner.starting_point import checkpoint_facts, find_start
 from learner.step import Trainer
 from protocol.errors import ConfigError

@@ -78,6 +78,7 @@ def test_the_largest_messages_to_a_peer_fit():
         completion_tokens=MAX_TOKENS,
         finish_reason="length",
         columns=TEXT,
+        suite=NAME,
     )
     work = ScoreWork(run_epoch=0, tasks=(task,))
     assert len(encode(work)[1]) <= PEER[Channel.ROLLOUTS].max_frame_bytes

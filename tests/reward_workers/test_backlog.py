@@ -57,6 +57,22 @@ def test_a_batch_is_bounded(backlog, make_work):
     assert len(take(backlog).tasks) == MAX_BATCH
 
 
+def test_a_batch_is_of_one_suite(backlog, make_work):
+    work = make_work("a", "b", "c", "d")
+    tasks = [
+        task.model_copy(update={"suite": suite})
+        for task, suite in zip(work.tasks, ("", "x", "x", ""), strict=True)
+    ]
+    backlog.begin(1, 1)
+    backlog.add(work.model_copy(update={"tasks": tuple(tasks)}))
+    found = []
+    for _ in range(3):
+        batch = take(backlog)
+        found.append([(task.completion, task.suite) for task in batch.tasks])
+        backlog.finish(batch, scores_of(batch))
+    assert found == [[("a", "")], [("b", "x"), ("c", "x")], [("d", "")]]
+
+
 def test_a_batch_that_is_split_comes_back_one_by_one_before_all_others(backlog, make_work):
     backlog.add(make_work("a", "b", "c", "d"))
     first = take(backlog)

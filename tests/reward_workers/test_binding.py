@@ -125,6 +125,8 @@ def test_an_open_function_gets_all_columns_but_none_for_a_parameter(rewards_file
     assert bound.arguments([row]) == {
         "prompts": ["37+48="],
         "completions": ["85"],
+        "raw_completions": ["85"],
+        "thoughts": [""],
         "completion_tokens": [2],
         "finish_reason": ["stop"],
         "answer": ["85"],

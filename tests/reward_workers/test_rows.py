@@ -5,12 +5,20 @@ import pytest
 from protocol.errors import RewardError
 from protocol.messages import ScoreTask
 from reward_workers.rows import read_row
+from reward_workers.thinking import Thinking
 
 
 def test_prompt_and_columns_are_decoded(make_task):
     row = read_row(make_task("85", answer="85", level=2))
     assert (row.prompt, row.completion, row.completion_tokens) == ("37+48=", "85", 2)
     assert row.columns == {"answer": "85", "level": 2}
+
+
+def test_the_thought_is_kept_apart(make_task):
+    row = read_row(make_task("30+40</t> 85"), Thinking("<t>", "</t>", is_open=True))
+    assert (row.thought, row.completion) == ("30+40</t> ", "85")
+    assert row.raw_completion == "30+40</t> 85"
+    assert row.completion_tokens == len(row.raw_completion)
 
 
 def test_chat_messages_stay_messages(make_task):

@@ -169,7 +169,8 @@ def children() -> list[psutil.Process]:
 async def test_a_reward_that_does_not_come_back_costs_its_own_sample(
     make_run, make_work, naughty, what, status, detail
 ):
-    limited = {"name": f"{naughty}:naughty", "timeout_seconds": 0.5}
+    # getting pages from a busy host is CPU time too
+    limited = {"name": f"{naughty}:naughty", "timeout_seconds": 10.0 if what == "memory" else 0.5}
     scored = Scored(make_run({"name": f"{naughty}:length"}, limited))
     async with scored.running():
         scores = await scored.score(make_work("fine", "good", what, "well"))
@@ -185,6 +186,29 @@ async def test_a_reward_that_does_not_come_back_costs_its_own_sample(
         assert (guilty.rewards[1].reward, guilty.rewards[1].status) == (None, status)
     assert scored.failures.by_reward() == {"naughty": 2}
     assert children() == []
+
+
+async def test_a_suites_rewards_score_its_own_samples_and_no_others(make_run, make_work, naughty):
+    own = [{"name": f"{naughty}:length", "weight": 2.0}, {"name": f"{naughty}:naughty"}]
+    evaluators = [{"name": "mine", "rewards": own}, {"name": "runs_own"}]
+    run = make_run({"name": "exact_match"}, evaluation={"evaluators": evaluators})
+    work = make_work("85", "four")
+    tasks = [work.tasks[0], work.tasks[1].model_copy(update={"suite": "mine"})]
+    scored = Scored(run)
+    async with scored.running():
+        of_run, of_suite = await scored.score(work.model_copy(update={"tasks": tuple(tasks)}))
+    assert {named.name: named.reward for named in of_run.rewards} == {"exact_match": 1.0}
+    assert {named.name: named.reward for named in of_suite.rewards} == {
+        "length": 4.0,
+        "naughty": 1.0,
+    }
+    assert (of_run.reward, of_suite.reward) == (1.0, 9.0)
+    assert await check_rewards(run) == ["exact_match", "length", "naughty"]
+    evaluators = [{"name": "mine", "rewards": [{"name": "exact_match", "unknown": 1}]}]
+    with pytest.raises(ConfigError, match="takes no parameter 'unknown'"):
+        await check_rewards(
+            make_run({"name": "exact_match"}, evaluation={"evaluators": evaluators})
+        )
 
 
 async def test_every_other_mischief_costs_nothing(make_run, make_work, naughty):

@@ -25,8 +25,8 @@ class HeldOut:
         preload_blas()
         from mlx_lm import load
 
-        from learner.data import tokenize_prompts
-        from learner.sources import read_source
+        from learner.data.prompts import tokenize_prompts
+        from learner.data.sources import read_source
 
         loaded: Any = load(str(folder))
         self._model, tokenizer = loaded[0], loaded[1]

@@ -174,8 +174,8 @@ def _prompts(workload: Workload, folder: Path) -> list[dict[str, Any]]:
 
     from mlx_lm.utils import load_tokenizer
 
-    from learner.data import tokenize_prompts
-    from learner.sources import read_source
+    from learner.data.prompts import tokenize_prompts
+    from learner.data.sources import read_source
 
     rows = asyncio.run(read_source(workload.source, "train", "prompt"))
     tokenizer: Any = load_tokenizer(folder)

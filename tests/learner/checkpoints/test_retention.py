@@ -46,6 +46,12 @@ def test_every_so_many_steps_a_checkpoint_stays_for_ever(tmp_path):
     assert names(tmp_path) == ["step_000030", "step_000060", "step_000070"]
 
 
+def test_the_best_checkpoint_stays(tmp_path):
+    make_folders(tmp_path, 10, 20, 30, 40)
+    prune_checkpoints(tmp_path / "step_000040", 1, best=20)
+    assert names(tmp_path) == ["step_000020", "step_000040"]
+
+
 def test_steps_are_compared_as_numbers(tmp_path):
     make_folders(tmp_path, 999_999, 1_000_000)
     assert list(checkpoints_in(tmp_path)) == [999_999, 1_000_000]

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook, SuitePrompts
 from learner.exchange.exchange import Exchange
-from learner.exchange.prompt_book import PromptBook
+from learner.exchange.prompt_book import PromptBook, prompt_entry
 from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
-from learner.sources import Row
+from learner.suites import Suite
 from protocol.messages import (
     Heartbeat,
     HeartbeatAck,
@@ -265,7 +267,7 @@ class Peer:
 class Run:
     """An exchange that was started, and the training thread's calls to it."""
 
-    def __init__(self, config, heldout=2, epochs=None, pass_rate=None):
+    def __init__(self, config, heldout=2, epochs=None, pass_rate=None, further_suites=()):
         self.transport = FakeTransport()
         self.metrics = Metrics()
         self.version = 0
@@ -283,7 +285,10 @@ class Run:
         ]
         held = [TokenizedPrompt(Row(f"h:{i}", f"h {i}", {}), (20 + i,)) for i in range(heldout)]
         self.publisher = Publisher(3, "full", "base", 2)
-        self.book = PromptBook(train, held, PromptStream(len(train), 0, epochs), 0)
+        suites = [SuitePrompts(Suite(("held",)), [prompt_entry(prompt) for prompt in held])]
+        more = [SuitePrompts(suite, suites[0].prompts) for suite in further_suites]
+        book = EvaluationBook([*suites, *more])
+        self.book = PromptBook(train, book, PromptStream(len(train), 0, epochs), 0)
         self.exchange = Exchange(
             transport=self.transport,
             ledger=Ledger(limits, 3, 0),

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from learner.suites import Suite
 from protocol.errors import RunStopped
 from protocol.messages import (
     Chunk,
@@ -94,8 +95,28 @@ def test_an_evaluation_completes_every_held_out_prompt_once_and_greedily(start):
             actor.complete(lease)
         for task in worker.tasks(3):
             worker.score(task)
-        samples = evaluation.result(DEADLINE_SECONDS)
+        [samples] = evaluation.result(DEADLINE_SECONDS)
         assert [sample.prompt_id for sample in samples] == ["h:0", "h:1", "h:2"]
+
+
+def test_the_completions_of_an_evaluation_come_by_suite(start):
+    sampled = Suite(("held",), reward_set="own", num_samples=3, temperature=0.5)
+    run = start(heldout=2, further_suites=[sampled])
+    run.publish()
+    worker, actor = run.peer("worker", capacity=100), run.peer("actor", capacity=100)
+    evaluation, leases = run.call(run.exchange.evaluate), []
+    while len(leases) < 4:
+        leases += [lease for lease in actor.leases(1) if lease.purpose == "evaluation"]
+    for lease in leases:
+        actor.complete(lease)
+    tasks = worker.tasks(8)
+    assert sorted(task.suite for task in tasks) == [""] * 2 + ["own"] * 6
+    for task in tasks:
+        worker.score(task)
+    one, three = evaluation.result(DEADLINE_SECONDS)
+    assert [sample.prompt_id for sample in one] == ["h:0", "h:1"]
+    of_three = [(sample.prompt_id, sample.rollout.sample) for sample in three]
+    assert of_three == [(f"h:{prompt}", index) for prompt in range(2) for index in range(3)]
 
 
 def test_weights_are_announced_in_one_frame_and_served_in_chunks(start):
@@ -173,7 +194,7 @@ def test_an_evaluation_waits_until_actors_can_have_the_newest_version(start):
     assert (lease.purpose, lease.policy_version) == ("evaluation", 1)
     actor.complete(lease)
     worker.score(worker.tasks(1)[0])
-    assert len(evaluation.result(DEADLINE_SECONDS)) == 1
+    assert len(evaluation.result(DEADLINE_SECONDS)[0]) == 1
 
 
 def test_the_exchange_knows_where_actors_are(start):

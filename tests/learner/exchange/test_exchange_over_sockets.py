@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import zmq
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook
 from learner.exchange.publish import Publisher
 from learner.ledger.admission import LedgerLimits
 from learner.ledger.ledger import Ledger
 from learner.publishing.writer import VersionWriter
-from learner.sources import Row
 from protocol.delta import apply_delta
 from protocol.messages import (
     MESSAGE_TYPES,
@@ -53,7 +54,7 @@ class Learner:
         self.exchange = Exchange(
             transport=LearnerSockets(HOST, port),
             ledger=Ledger(LedgerLimits(1, 2, 1), 1, 0),
-            prompts=PromptBook(prompts, [], PromptStream(1, 0), 0),
+            prompts=PromptBook(prompts, EvaluationBook(), PromptStream(1, 0), 0),
             publisher=Publisher(1, "full", "base", 2),
             config=config,
             welcome=Welcome(

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
-from learner.data import PromptStream, TokenizedPrompt
-from learner.exchange.outbound import MAX_PART_ITEMS, MAX_PART_SIZE, Outbound
-from learner.exchange.prompt_book import PromptBook
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook, SuitePrompts
+from learner.exchange.outbound import (
+    MAX_PART_ITEMS,
+    MAX_PART_SIZE,
+    Outbound,
+    evaluation_seed,
+)
+from learner.exchange.prompt_book import PromptBook, prompt_entry
 from learner.ledger import events as ev
 from learner.ledger.groups import EVALUATION_IDS, Group
-from learner.sources import Row
+from learner.suites import Suite
 from protocol.channels import PEER
 from protocol.fields import MAX_TEXT
 from protocol.messages import (
@@ -26,6 +33,8 @@ from protocol.messages import (
 from protocol.transport import Channel
 from protocol.wire import MAX_FRAME_BYTES, decode
 
+SUITE = Suite(("data",), "own", num_samples=3, temperature=0.25, max_completion_tokens=99)
+
 
 class Sent:
     """A transport and a ledger in one: keeps what is sent, holds the groups to send about."""
@@ -38,7 +47,8 @@ class Sent:
         self.groups: dict[int, Group] = {}
         row = Row("data:1", [{"role": "user", "content": "1+1=?"}], columns or {"answer": "2"})
         prompts = [TokenizedPrompt(row, prompt_ids)]
-        book = PromptBook(prompts, prompts, PromptStream(1, 0), 0)
+        held = EvaluationBook([SuitePrompts(SUITE, [prompt_entry(prompt) for prompt in prompts])])
+        book = PromptBook(prompts, held, PromptStream(1, 0), 0)
         double: Any = self
         self._outbound = Outbound(double, double, book, config)
 
@@ -60,9 +70,9 @@ class Sent:
     def group(self, group_id):
         return self.groups.get(group_id)
 
-    def add_group(self, group_id, samples):
+    def add_group(self, group_id, samples, purpose: ev.Purpose = "train"):
         """A group whose rollouts have arrived."""
-        self.groups[group_id] = group = Group(group_id, "train", len(samples))
+        self.groups[group_id] = group = Group(group_id, purpose, len(samples))
         group.lease("actor-1", 0)
         for slot, sample in zip(group.samples, samples, strict=True):
             slot.rollout = sample.rollout
@@ -104,12 +114,37 @@ def test_a_training_lease_samples_as_the_run_is_configured(config):
     assert lease.prompt_ids.tolist() == [7, 8]
 
 
-def test_an_evaluation_lease_is_greedy(config):
+def test_an_evaluation_lease_samples_as_its_suite_is_configured(config):
     sent = Sent(config)
-    sent.carry_out([grant(EVALUATION_IDS, purpose="evaluation", num_samples=1)])
+    sent.carry_out([grant(EVALUATION_IDS, purpose="evaluation", num_samples=3)])
     [(_, _, granted)] = sent.messages
     assert isinstance(granted, LeaseGrant)
-    assert (granted.leases[0].purpose, granted.leases[0].temperature) == ("evaluation", 0.0)
+    [lease] = granted.leases
+    assert (lease.purpose, lease.num_samples) == ("evaluation", 3)
+    assert (lease.temperature, lease.max_completion_tokens) == (0.25, 99)
+
+
+def test_the_seed_of_a_prompt_is_the_same_at_every_evaluation(config):
+    sent = Sent(config)
+    sent.carry_out([grant(EVALUATION_IDS + n, purpose="evaluation") for n in range(3)])
+    [(_, _, granted)] = sent.messages
+    assert isinstance(granted, LeaseGrant)
+    assert {lease.seed for lease in granted.leases} == {evaluation_seed(5, "data:1")}
+    assert evaluation_seed(5, "data:1") != evaluation_seed(5, "data:2")
+    assert evaluation_seed(5, "data:1") != evaluation_seed(6, "data:1")
+    assert evaluation_seed(2**60, "data:1") < 2**53
+
+
+def test_scoring_work_names_the_rewards_of_its_suite(config, make_sample):
+    sent = Sent(config)
+    sent.add_group(0, [make_sample()])
+    sent.add_group(EVALUATION_IDS, [make_sample()], "evaluation")
+    sent.carry_out(
+        [ev.AssignScore("worker-1", 0, 1, 0), ev.AssignScore("worker-1", EVALUATION_IDS, 1, 0)]
+    )
+    [(_, _, work)] = sent.messages
+    assert isinstance(work, ScoreWork)
+    assert [task.suite for task in work.tasks] == ["", "own"]
 
 
 def seeds(make_config, seed, *group_ids):

@@ -3,11 +3,13 @@
 import json
 import logging
 
-from learner.data import PromptStream, TokenizedPrompt
-from learner.exchange.prompt_book import PromptBook
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
+from learner.exchange.evaluation_book import EvaluationBook, SuitePrompts
+from learner.exchange.prompt_book import PromptBook, prompt_entry
 from learner.ledger.events import PromptsAdded, PromptsEnded
 from learner.ledger.groups import EVALUATION_IDS
-from learner.sources import Row
+from learner.suites import Suite
 
 STREAM = PromptStream(3, 0)
 
@@ -21,7 +23,9 @@ def prompts(prefix, number):
 
 def make_book(*, epochs=None, first=0, train=3, heldout=2, seed=0):
     stream = PromptStream(train, seed, epochs)
-    return PromptBook(prompts("train", train), prompts("heldout", heldout), stream, first)
+    entries = [prompt_entry(prompt) for prompt in prompts("heldout", heldout)]
+    book = EvaluationBook([SuitePrompts(Suite(("heldout",)), entries)])
+    return PromptBook(prompts("train", train), book, stream, first)
 
 
 def draw(book, num_prompts, retired=()) -> PromptsAdded:
@@ -97,16 +101,7 @@ def test_an_entry_carries_what_leases_and_scoring_need():
     assert json.loads(entry.columns_json) == {"answer": "2"}
 
 
-def test_every_evaluation_has_new_ids_for_the_same_prompts_in_order():
+def test_an_evaluations_id_stands_for_a_held_out_prompt():
     book = make_book(heldout=3)
-    assert book.num_heldout == 3
-    first, second = book.draw_evaluation(), book.draw_evaluation()
-    assert first == (EVALUATION_IDS, EVALUATION_IDS + 1, EVALUATION_IDS + 2)
-    assert second == (EVALUATION_IDS + 3, EVALUATION_IDS + 4, EVALUATION_IDS + 5)
-    for ids in (first, second):
-        names = [book.entry(group_id).prompt_id for group_id in ids]
-        assert names == ["heldout:0", "heldout:1", "heldout:2"]
-
-
-def test_without_held_out_prompts_an_evaluation_is_empty():
-    assert make_book(heldout=0).draw_evaluation() == ()
+    names = [book.entry(EVALUATION_IDS + n).prompt_id for n in range(4)]
+    assert names == ["heldout:0", "heldout:1", "heldout:2", "heldout:0"]

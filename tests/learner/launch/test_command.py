@@ -205,6 +205,15 @@ def test_what_a_role_refuses_is_told_in_its_words(run: Run, arguments: tuple[str
     assert_refused(run(*arguments, check=check), 'error: unknown reward "exat"')
 
 
+def test_how_far_a_check_is_with_a_download_is_shown(run: Run):
+    line = "INFO protocol.hub_model model org/name: 1.0 MB of 2.0 MB are here"
+    say = f"print('a warning', {line!r}, sep='\\n', file=sys.stderr)"
+    done = run("--dry-run", check=say)
+    assert done.returncode == 0
+    assert line in done.stderr.splitlines()
+    assert "a warning" not in done.stderr
+
+
 def test_a_check_that_breaks_is_no_bad_input(run: Run):
     done = run("--dry-run", check="(print('error: no memory', file=sys.stderr), 1)[1]")
     assert done.returncode == 1

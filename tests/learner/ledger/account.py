@@ -267,6 +267,7 @@ class Account:
         }
 
     def on_evaluation_started(self, event):
-        self.evaluation = {i: ShadowGroup(event.num_samples) for i in event.group_ids}
+        sizes = zip(event.group_ids, event.num_samples, strict=True)
+        self.evaluation = {group_id: ShadowGroup(size) for group_id, size in sizes}
         self.evaluation_open = True
         self.evaluation_ids = event.group_ids

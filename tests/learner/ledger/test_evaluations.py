@@ -17,7 +17,7 @@ from tests.learner.ledger.history import (
 def test_an_evaluation_pauses_training_leases_and_uses_its_version_alone():
     history = History(version=1, max_off_policy_steps=1)
     first = EVALUATION_IDS
-    started = history(ev.EvaluationStarted((first, first + 1), 2))
+    started = history(ev.EvaluationStarted((first, first + 1), (2, 2)))
     assert only(ev.EvaluationFinished, started) == []
     history.prompts(0)
     assert granted(history.actor("old", version=0)) == []
@@ -33,7 +33,7 @@ def test_an_evaluation_pauses_training_leases_and_uses_its_version_alone():
     assert actions[1] == ev.EvaluationFinished((first, first + 1), ())
     assert granted(actions) == [("old", 0)]  # it has the most room
     assert history.first_score(first).reward == 1.0
-    history(ev.EvaluationStarted((), 1))
+    history(ev.EvaluationStarted((), ()))
     assert history.ledger.group(first) is None
 
 
@@ -52,7 +52,7 @@ def test_no_batch_is_handed_over_while_an_evaluation_is_open():
     history.prompts(0)
     history.actor()
     history.finish(0)
-    history(ev.EvaluationStarted((EVALUATION_IDS,), 1))
+    history(ev.EvaluationStarted((EVALUATION_IDS,), (1,)))
     assert handed_over(history(ev.BatchWanted())) == []
     actions = history(ev.LeaseFailed("a", 1, EVALUATION_IDS, 1, ""))
     assert ev.EvaluationFinished((), (EVALUATION_IDS,)) in actions
@@ -65,23 +65,23 @@ def test_no_batch_is_handed_over_while_an_evaluation_is_open():
 def test_an_empty_evaluation_finishes_at_once():
     history = History()
     history.prompts(0)
-    assert history(ev.EvaluationStarted((), 1))[0] == ev.EvaluationFinished((), ())
+    assert history(ev.EvaluationStarted((), ()))[0] == ev.EvaluationFinished((), ())
 
 
 def test_evaluation_ids_are_never_used_twice():
     history = History()
-    history(ev.EvaluationStarted((EVALUATION_IDS,), 1))
+    history(ev.EvaluationStarted((EVALUATION_IDS,), (1,)))
     history.actor()
     history.finish(EVALUATION_IDS)
     with pytest.raises(AssertionError, match=f"^evaluation id {EVALUATION_IDS} is not new"):
-        history(ev.EvaluationStarted((EVALUATION_IDS,), 1))
+        history(ev.EvaluationStarted((EVALUATION_IDS,), (1,)))
 
 
 def test_a_second_evaluation_at_a_time_is_our_bug():
     history = History()
-    history(ev.EvaluationStarted((EVALUATION_IDS,), 1))
+    history(ev.EvaluationStarted((EVALUATION_IDS,), (1,)))
     with pytest.raises(AssertionError, match=r"^one evaluation at a time"):
-        history(ev.EvaluationStarted((EVALUATION_IDS + 1,), 1))
+        history(ev.EvaluationStarted((EVALUATION_IDS + 1,), (1,)))
 
 
 def test_an_evaluation_beside_a_batch_is_our_bug():
@@ -91,4 +91,4 @@ def test_an_evaluation_beside_a_batch_is_our_bug():
     history(ev.BatchWanted())
     history.finish(0)
     with pytest.raises(AssertionError, match=r"^an evaluation starts between batches"):
-        history(ev.EvaluationStarted((EVALUATION_IDS,), 1))
+        history(ev.EvaluationStarted((EVALUATION_IDS,), (1,)))

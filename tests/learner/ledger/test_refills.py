@@ -197,7 +197,7 @@ def test_at_the_end_of_the_data_the_last_batch_is_smaller_and_may_be_empty(story
 def test_evaluation_groups_are_never_given_up(story):
     told = story(max_refill_groups=9)
     first = EVALUATION_IDS
-    told(ev.EvaluationStarted((first, first + 1), 2))
+    told(ev.EvaluationStarted((first, first + 1), (2, 2)))
     told.finish(first, *DULL)
     assert told.finish(first + 1, *DULL)[1] == ev.EvaluationFinished((first, first + 1), ())
     assert told.count("dropped/zero_advantage") == 0

@@ -182,7 +182,8 @@ class World:
             self.later(self.rng.expovariate(0.7), self.fetch, peer)
         if not early and self.rng.random() < 0.1:
             ids = tuple(next(self.evaluation_ids) for _ in range(self.rng.randint(0, 4)))
-            self.apply(ev.EvaluationStarted(ids, self.rng.randint(1, 3)))
+            sizes = tuple(self.rng.randint(1, 3) for _ in ids)
+            self.apply(ev.EvaluationStarted(ids, sizes))
         elif not early:
             self.later(0.1, self.want_batch, epoch)
 

@@ -66,3 +66,14 @@ def test_each_config_has_a_rescorer_of_its_own_and_none_is_left(make_config):
         assert configured.rescorer is not first
         assert len(psutil.Process().children()) == 1
     assert psutil.Process().children() == []
+
+
+def test_rewards_are_asked_for_with_the_think_tags_of_the_model(make_config, monkeypatch):
+    told = []
+    monkeypatch.setattr("learner.replay.configured.Rescorer", told.append)
+    config = make_config()
+    policy = load_policy(config)
+    policy.tokenizer._think_start, policy.tokenizer._think_end = "<think>", "</think>"
+    made = Configured(config, policy, rewards=True)
+    assert told[0].model.think_tags == ("<think>", "</think>")
+    assert made.config.model.think_tags == "auto"

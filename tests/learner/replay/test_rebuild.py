@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from learner.data import PromptStream, TokenizedPrompt
+from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.sources import Row
 from learner.records import rollout_rows
 from learner.replay.rebuild import Rebuilder, place
 from learner.replay.verdict import Verdict
 from learner.run_folder import finite
-from learner.sources import Row
 from learner.step import StepResult
 
 PROMPTS = [

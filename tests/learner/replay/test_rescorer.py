@@ -3,10 +3,10 @@
 import psutil
 import pytest
 
-from learner.data import TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
+from learner.data.sources import Row
 from learner.replay.rebuild import Rebuilt
-from learner.replay.rescorer import Rescorer
-from learner.sources import Row
+from learner.replay.rescorer import Rescorer, requests_of
 from protocol.errors import ConfigError, TrainerError
 
 
@@ -29,7 +29,7 @@ def batch(make_sample):
 
 
 def answers(rescorer, batch):
-    rescorer.ask(batch)
+    rescorer.ask(requests_of(batch))
     return rescorer.answers(len(batch.samples))
 
 
@@ -61,7 +61,7 @@ def test_a_process_that_dies_is_an_error_and_no_silence(config, batch):
 
 def test_an_end_in_the_middle_of_a_batch_leaves_nothing_behind(config, batch):
     with Rescorer(config) as rescorer:
-        rescorer.ask(batch)
+        rescorer.ask(requests_of(batch))
         rescorer.answers(1)
         started = psutil.Process().children(recursive=True)
     assert psutil.wait_procs(started, timeout=5)[1] == []

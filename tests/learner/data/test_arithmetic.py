@@ -2,7 +2,7 @@ from itertools import combinations
 
 import pytest
 
-from learner.arithmetic import TASKS, arithmetic_rows, max_rows
+from learner.data.arithmetic import TASKS, arithmetic_rows, max_rows
 from protocol.errors import DataError
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from learner.sources import Prompt, Row, Split, read_source
+from learner.data.sources import Prompt, Row, Split, read_source
 from protocol.config import DataSection
-from protocol.errors import DataError
+from protocol.errors import ConfigError, DataError
 
 
 class Prompts(NamedTuple):
@@ -97,13 +97,12 @@ class PromptStream:
     before. The index in the stream is the group's id in the ledger.
 
     Args:
-        num_prompts: training rows.
+        num_prompts: training rows; of none the stream ends at once.
         seed: of the order.
         epochs: passes over the rows; None goes on without end.
     """
 
     def __init__(self, num_prompts: int, seed: int, epochs: int | None = None) -> None:
-        assert num_prompts > 0, "a stream of no prompts"
         self._num_prompts = num_prompts
         self._seed = seed
         self._epochs = epochs
@@ -111,6 +110,8 @@ class PromptStream:
 
     def prompt_at(self, index: int) -> int | None:
         """Row at an index of the stream, or None after the last epoch."""
+        if not self._num_prompts:
+            return None
         epoch, place = divmod(index, self._num_prompts)
         if self._epochs is not None and epoch >= self._epochs:
             return None
@@ -130,7 +131,10 @@ def _prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:
             f"{row.prompt_id}: the prompt is a list of chat messages and the model's tokenizer has "
             "no chat template: give the prompt as a string"
         )
-    return tokenizer.apply_chat_template(_messages(row.prompt), add_generation_prompt=True)
+    try:
+        return tokenizer.apply_chat_template(_messages(row.prompt), add_generation_prompt=True)
+    except ConfigError as error:  # a template may refuse one chat and take another
+        raise DataError(f"{row.prompt_id}: {error}") from error
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.data import PromptStream, read_prompts, tokenize_prompts
-from learner.sources import Row
+from learner.data.prompts import PromptStream, read_prompts, tokenize_prompts
+from learner.data.sources import Row
 from protocol.config import DataSection
-from protocol.errors import DataError
+from protocol.errors import ConfigError, DataError
 
 
 def write(path, *prompts):
@@ -76,6 +76,15 @@ def test_a_string_is_encoded_plainly_without_a_chat_template():
     assert text_of(one) == "hi"
 
 
+def test_a_prompt_that_the_template_refuses_is_named():
+    class Refuses(CharTokenizer):
+        def apply_chat_template(self, messages, *, add_generation_prompt):
+            raise ConfigError("the chat template failed: roles must alternate")
+
+    with pytest.raises(DataError, match=r"^a:1: the chat template failed: roles must alternate$"):
+        tokenize_prompts([Row("a:1", "hi", {})], Refuses(True), 100)
+
+
 def test_chat_messages_without_a_chat_template_are_refused():
     rows = [Row("a:1", [{"role": "user", "content": "hi"}], {})]
     with pytest.raises(DataError, match=r"a:1: .*no chat template"):
@@ -130,7 +139,7 @@ def test_switching_between_two_epochs_permutes_each_once(monkeypatch):
             permuted.append(seed)
             super().__init__(seed)
 
-    monkeypatch.setattr("learner.data.random.Random", CountingRandom)
+    monkeypatch.setattr("learner.data.prompts.random.Random", CountingRandom)
     stream = PromptStream(5, 0)
     for index in [0, 5, 1, 6, 2, 7]:
         stream.prompt_at(index)

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from learner.reasoning_rows import draw_rows, is_heldout
-from learner.sources import read_source
+from learner.data.reasoning_rows import draw_rows, is_heldout
+from learner.data.sources import read_source
 from protocol.errors import DataError
 
 # a part of it is compiled, so a machine without a compiler goes without; CI may not
@@ -94,7 +94,7 @@ async def test_what_the_process_refuses_names_the_source():
 
 
 async def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr("learner.reasoning_rows.find_spec", lambda _name: None)
+    monkeypatch.setattr("learner.data.reasoning_rows.find_spec", lambda _name: None)
     with pytest.raises(DataError, match="needs the package reasoning-gym"):
         await read_source("reasoning_gym:gcd?count=1", "train", "prompt")
 

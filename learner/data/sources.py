@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 
 import aiofiles
 
-from learner.arithmetic import arithmetic_rows, max_rows
-from learner.human_eval import human_eval_rows
-from learner.reasoning_rows import reasoning_rows
+from learner.data.arithmetic import arithmetic_rows, max_rows
+from learner.data.code_tasks import code_task_rows
+from learner.data.human_eval import human_eval_rows
+from learner.data.reasoning_rows import reasoning_rows
 from protocol.errors import DataError
 from protocol.fields import MAX_TEXT
 
@@ -89,8 +90,17 @@ def _human_eval(
     return human_eval_rows(spec, options)
 
 
+def _code_tasks(
+    spec: str, task: str, options: Mapping[str, str], split: Split, seed: int
+) -> PlacedRows:
+    if task:
+        raise DataError(f"source {spec!r}: wanted code_tasks or code_tasks?count=N")
+    return code_task_rows(spec, options, split, seed)
+
+
 SOURCES: dict[str, Callable[[str, str, Mapping[str, str], Split, int], PlacedRows]] = {
     "arithmetic": _arithmetic,
+    "code_tasks": _code_tasks,
     "human_eval": _human_eval,
     "reasoning_gym": reasoning_rows,
 }

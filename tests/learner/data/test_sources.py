@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from learner.sources import Row, read_source
+from learner.data.sources import Row, read_source
 from protocol.errors import DataError
 
 

@@ -1,0 +1,1 @@
+"""Prompts: sources -> rows -> token ids, in an order without end."""
