@@ -327,7 +327,7 @@ def test_a_run_with_actors_elsewhere_outlives_a_learner_that_is_killed(train, st
     cache = str(tmp_path / "cache")
     actors = [start(*command, MLX_RL_CACHE=cache) for _ in range(2)]
     run.until_step(6)
-    saved = run.run_dir / "checkpoints" / "step_00000004" / "manifest.json"
+    saved = run.run_dir / "checkpoints" / "step_000004" / "manifest.json"
     run.until(saved.exists, "the checkpoint of step 4")  # written beside training
     run.kill("learner")
     assert run.ends(10) == 128 + signal.SIGKILL
