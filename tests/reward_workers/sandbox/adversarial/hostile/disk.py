@@ -1,6 +1,6 @@
 """Programs that fill the file system, its inodes or the table of open files."""
 
-from hostile.program import CRASHED, FAILED, OOM, calls, in_tests, stdio
+from hostile.program import CRASHED, FAILED, OOM, TIMEOUT, calls, in_tests, stdio
 
 PROGRAMS = (
     calls(
@@ -81,8 +81,9 @@ PROGRAMS = (
             return 'escaped'
         """,
         FAILED,
+        TIMEOUT,
         harm=None,
-        why="a tree so deep is not easily removed",
+        why="a tree so deep is not easily removed; a mkdir that waits for the kernel is idle",
     ),
     calls(
         "shared_memory_file",
