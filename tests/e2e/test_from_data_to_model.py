@@ -1,0 +1,54 @@
+"""The tutorial's commands, in their order, as they stand there but for sizes, folders and ports."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "tutorials" / "from_data_to_model.md"
+FOLDERS = ("runs", "evals", "exported")
+FEW = "reasoning_gym:letter_counting?count=4&min_words=3&max_words=6"
+SMALL = (
+    "run.max_steps=1",
+    "generation.group_size=2",
+    "learner.groups_per_step=2",
+    "learner.filter_zero_advantages=false",
+    "evaluation.before_training=false",
+    f'data.heldout=["{FEW}"]',
+)
+
+
+def commands() -> list[list[str]]:
+    """The words of every command in a block of shell."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def test_its_commands_run_one_after_the_other(start, port, tmp_path):
+    network = (f"network.port={port}", "network.http_port=0")
+    sizes = {
+        "mlx-train": [word for each in (*SMALL, *network) for word in ("--set", each)],
+        "mlx-eval": ["--data", FEW],
+        "mlx-export": [],
+        "mlx_lm.generate": ["--max-tokens", "8"],
+    }
+    seen = []
+    for words in commands():
+        program, *rest = (
+            str(tmp_path / word) if word.split("/")[0] in FOLDERS else word for word in words
+        )
+        name = Path(program).name
+        run = start(Path(sys.executable).with_name(name), *rest, *sizes[name])
+        run.succeeds(seconds=180)
+        seen.append((name, run.stdout))
+    assert [name for name, _ in seen] == ["mlx-train", *sizes]  # the dry run, then each once
+    assert json.loads((tmp_path / "runs/letter_counting/metrics.jsonl").read_text())["step"] == 1
+    assert "p = " in seen[2][1] or "p-value" in seen[2][1]
+    assert (tmp_path / "exported/letter_counting/model.safetensors").is_file()
+    assert "==========" in seen[4][1]
