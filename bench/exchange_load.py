@@ -36,8 +36,9 @@ import psutil  # noqa: E402
 from loaded_learner import CONFIG, GROUP_SIZE, GROUPS_PER_STEP, Crowd, Elsewhere, Learner  # noqa: E402
 
 from learner.algorithm import make_algorithm  # noqa: E402
-from learner.data.prompts import PromptStream, TokenizedPrompt  # noqa: E402
+from learner.data.prompts import TokenizedPrompt  # noqa: E402
 from learner.data.sources import Row  # noqa: E402
+from learner.data.stream import PromptStream  # noqa: E402
 from learner.exchange.evaluation_book import EvaluationBook  # noqa: E402
 from learner.exchange.prompt_book import PromptBook  # noqa: E402
 from learner.samples import ScoredSample  # noqa: E402

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import secrets
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,8 @@ import mlx.core as mx
 
 from learner.algorithm import Algorithm, make_algorithm
 from learner.checkpoints.position import Position
-from learner.data.prompts import Prompts, PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import Prompts, TokenizedPrompt, left_out, read_prompts, tokenize_prompts
+from learner.data.stream import prompt_stream
 from learner.evaluation import Evaluation
 from learner.evaluation_prompts import plan_evaluation, read_evaluation_prompts
 from learner.evaluator import Evaluate, make_evaluator
@@ -96,7 +99,7 @@ def check(config: RunConfig) -> None:
     _refuse_missing_layers(config)
     tokenizer = load_tokenizer(config.model, folder)
     prompts = asyncio.run(read_prompts(config.data, config.run.seed))
-    tokenize_prompts(prompts.train[:1], tokenizer, config.data.max_prompt_tokens)
+    tokenize_prompts(prompts.train[:1], tokenizer, sys.maxsize)
     asyncio.run(read_evaluation_prompts(config))
 
 
@@ -142,21 +145,21 @@ def assemble(
     with ExitStack() as opened:
         transport = LearnerSockets(config.network.bind, config.network.port)
         opened.callback(transport.close)
-        serving = _serve(config, folder.path, metrics)
-        if serving is not None:
-            opened.callback(serving.close)
+        serving = _serve(config, folder.path, metrics, opened)
         policy = _load(config)
         trainer = Trainer(policy, algorithm, config)
         opened.callback(folder.release)
         if resume is not None and resume.source is None:
             folder.lock()  # before its checkpoints are read: another learner may still add to them
-        facts = checkpoint_facts(config, prompts.train)
+        train = _train_prompts(prompts, policy, config)
+        facts = checkpoint_facts(config, [prompt.row for prompt in train])
         start = find_start(resume, folder, trainer.parameters, config, facts)
         position = start.position
         heldout.insert(0, (tuple(config.data.heldout), prompts.heldout))
         evaluation = plan_evaluation(config, evaluators, heldout, policy.tokenizer)
-        book = _prompt_book(prompts, policy, config, evaluation, position.snapshot)
+        book = _prompt_book(train, config, evaluation, position.snapshot)
         run_epoch = take_folder(folder, resume, start, config)
+        folder.keep_left_out(left_out(prompts.train, train))
         shared = _shared_versions(config, folder.path)
         if shared is not None:
             opened.callback(shared.close)
@@ -260,14 +263,19 @@ def _load(config: RunConfig) -> Policy:
     return load_policy(config)
 
 
-def _prompt_book(
-    prompts: Prompts, policy: Policy, config: RunConfig, evaluation: Evaluation, done: Snapshot
-) -> PromptBook:
-    limit = config.data.max_prompt_tokens
-    train = tokenize_prompts(prompts.train, policy.tokenizer, limit)
+def _train_prompts(
+    prompts: Prompts, policy: Policy, config: RunConfig
+) -> Sequence[TokenizedPrompt]:
+    train = tokenize_prompts(prompts.train, policy.tokenizer, config.data.max_prompt_tokens)
     if config.run.max_steps and not train:
         raise ConfigError("data.train holds no prompts")
-    stream = PromptStream(len(train), config.run.seed, config.data.epochs)
+    return train
+
+
+def _prompt_book(
+    train: Sequence[TokenizedPrompt], config: RunConfig, evaluation: Evaluation, done: Snapshot
+) -> PromptBook:
+    stream = prompt_stream(config.data, (prompt.row for prompt in train), config.run.seed)
     return PromptBook(train, EvaluationBook(evaluation.suites), stream, first=done.watermark)
 
 
@@ -341,9 +349,13 @@ def _welcome(
     )
 
 
-def _serve(config: RunConfig, run_dir: Path, metrics: Metrics) -> Serving | None:
+def _serve(config: RunConfig, run_dir: Path, metrics: Metrics, opened: ExitStack) -> Serving | None:
     show_config(metrics, config, labels_of(config.rewards))
-    return Serving(config, run_dir, metrics) if config.network.http_port else None
+    if not config.network.http_port:
+        return None
+    serving = Serving(config, run_dir, metrics)
+    opened.callback(serving.close)
+    return serving
 
 
 def _vocabulary(policy: Policy) -> int:

@@ -17,7 +17,8 @@ from pathlib import Path
 from learner.audit_evaluations import wrong_evaluation_versions, wrong_evaluations
 from learner.audit_files import RunFiles, num_dropped_alone, read_run_files
 from learner.audit_rollouts import changed_files, stale, wrong_prompts, wrong_rewards
-from learner.data.prompts import PromptStream, read_prompts
+from learner.data.prompts import read_prompts
+from learner.data.stream import Stream, prompt_stream
 from protocol.process import EXIT_DONE, EXIT_FAILED, fail, run_main
 
 MAX_SHOWN = 5
@@ -47,8 +48,9 @@ def audit(run_dir: Path) -> Audit:
         ConfigError: no such run, or a damaged file; DataError: its data cannot be read any more.
     """
     run = read_run_files(run_dir)
-    prompts = asyncio.run(read_prompts(run.config.data, run.config.run.seed)).train
-    stream = PromptStream(len(prompts), run.config.run.seed, run.config.data.epochs)
+    read = asyncio.run(read_prompts(run.config.data, run.config.run.seed)).train
+    prompts = [row for row in read if row.prompt_id not in run.left_out]
+    stream = prompt_stream(run.config.data, prompts, run.config.run.seed)
     violations = {
         "one row and one rollouts file a step": tuple(_wrong_steps(run)),
         "rollouts/ is as it was written": tuple(changed_files(run)),
@@ -57,7 +59,7 @@ def audit(run_dir: Path) -> Audit:
         "groups are whole, of one attempt": tuple(_broken_groups(run)),
         "groups_per_step groups a step": tuple(_wrong_batches(run)),
         "the prompt is what the stream has there": tuple(wrong_prompts(run, stream, prompts)),
-        "no prompt twice in an epoch": tuple(_repeated_prompts(run, len(prompts))),
+        "no prompt twice in an epoch": tuple(_repeated_prompts(run, stream)),
         "staleness within the bound": tuple(stale(run)),
         "a failed reward is null, never a number": tuple(wrong_rewards(run)),
         "counts of metrics.jsonl agree": tuple(_wrong_counts(run)),
@@ -152,13 +154,13 @@ def _wrong_batches(run: RunFiles) -> Iterator[str]:
             yield f"step {step} has {sizes[step]} groups, wanted {wanted}"
 
 
-def _repeated_prompts(run: RunFiles, num_prompts: int) -> Iterator[str]:
-    groups: dict[tuple[int, str], int] = {}
+def _repeated_prompts(run: RunFiles, stream: Stream) -> Iterator[str]:
+    groups: dict[tuple[tuple[int, int], str], int] = {}
     for _, group, rows in run.batches():
-        prompt = (group // num_prompts, rows[0]["prompt_id"])
+        prompt = (stream.epoch_at(group), rows[0]["prompt_id"])
         first = groups.setdefault(prompt, group)
         if first != group:
-            yield f"{prompt[1]} is in groups {first} and {group} of epoch {prompt[0]}"
+            yield f"{prompt[1]} is in groups {first} and {group} of epoch {prompt[0][1]}"
 
 
 def _wrong_counts(run: RunFiles) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -19,7 +19,7 @@ from learner.audit_rows import (
 )
 from learner.digests import rollouts_digest
 from learner.ledger.snapshot import Snapshot
-from learner.run_folder import config_of
+from learner.run_folder import LEFT_OUT, config_of
 from protocol.config import RunConfig
 from protocol.errors import CheckpointError, ConfigError
 
@@ -49,6 +49,8 @@ class RunFiles:
     """By run epoch, of those that took steps; none in runs of a version that kept none."""
     digests: Mapping[int, str] = field(default_factory=dict)
     """Of the files in rollouts/, by step."""
+    left_out: frozenset[str] = frozenset()
+    """Training prompts that were too long."""
 
     @property
     def num_dropped_alone(self) -> int:
@@ -123,7 +125,20 @@ def read_run_files(run_dir: Path) -> RunFiles:
         has_ended,
         {epoch: config_of(run_dir, epoch) for epoch in epochs},
         digests,
+        _left_out(run_dir / LEFT_OUT),
     )
+
+
+def _left_out(path: Path) -> frozenset[str]:
+    if not path.is_file():
+        return frozenset()
+    try:
+        found: object = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise ConfigError(f"{path} is damaged: wanted a list of prompt ids")
+    return frozenset(map(str, cast(list[object], found)))
 
 
 def _grown(path: Path, kind: type[BaseModel]) -> Rows:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from learner.audit_files import RunFiles
-from learner.data.prompts import PromptStream
 from learner.data.sources import Row
+from learner.data.stream import Stream
 from learner.digests import ROLLOUTS
 from learner.ledger.groups import EVALUATION_IDS
 
@@ -17,7 +17,7 @@ def changed_files(run: RunFiles) -> Iterator[str]:
             yield f"the file of step {step} has {ROLLOUTS} {found}, metrics.jsonl says {wanted}"
 
 
-def wrong_prompts(run: RunFiles, stream: PromptStream, prompts: Sequence[Row]) -> Iterator[str]:
+def wrong_prompts(run: RunFiles, stream: Stream, prompts: Sequence[Row]) -> Iterator[str]:
     """Yields groups of another prompt than the stream has there, by its id or its text."""
     for step, group, rows in run.batches():
         index = stream.prompt_at(group) if group < EVALUATION_IDS else None

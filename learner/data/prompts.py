@@ -1,16 +1,17 @@
-"""The prompts of a run: read, checked, tokenized, and put in an order without end."""
+"""The prompts of a run: read, checked and tokenized."""
 
 import asyncio
 import json
-import random
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from learner.data.sources import Prompt, Row, Split, read_source
-from protocol.config import DataSection
+from protocol.config_data import DataSection, Source
 from protocol.errors import ConfigError, DataError
+
+log = logging.getLogger("learner.prompts")
 
 
 class Prompts(NamedTuple):
@@ -58,9 +59,10 @@ async def read_prompts(config: DataSection, seed: int) -> Prompts:
         DataError: a bad source or row, a source named twice, or a prompt on both sides.
     """
 
-    async def read_all(specs: Sequence[str], split: Split) -> list[Row]:
-        reads = (read_source(spec, split, config.prompt_column, seed) for spec in specs)
-        found = [row for rows in await asyncio.gather(*reads) for row in rows]
+    async def read_all(sources: Sequence[Source], split: Split) -> list[Row]:
+        reads = (read_source(source, split, config.prompt_column, seed) for source in sources)
+        by_source = enumerate(await asyncio.gather(*reads))
+        found = [replace(row, source=index) for index, rows in by_source for row in rows]
         _refuse_repeated_ids(found, split)
         return found
 
@@ -76,51 +78,34 @@ def tokenize_prompts(
 ) -> list[TokenizedPrompt]:
     """Tokenize every prompt; a string is one user message where there is a chat template.
 
+    Those that are too long are left out, and a warning says how many.
+
     Raises:
-        DataError: a prompt that is too long or has no tokens, or chat messages for a tokenizer
-            without a chat template; the message names the row.
+        DataError: a prompt that has no tokens, or chat messages for a tokenizer without a chat
+            template; the message names the row. All prompts are too long.
     """
-    tokenized = [TokenizedPrompt(row, tuple(_prompt_ids(row, tokenizer))) for row in rows]
-    for prompt in tokenized:
-        if not 0 < len(prompt.prompt_ids) <= max_prompt_tokens:
-            raise DataError(
-                f"{prompt.row.prompt_id}: a prompt of {len(prompt.prompt_ids)} tokens, wanted 1 to "
-                f"{max_prompt_tokens}: shorten it or raise data.max_prompt_tokens"
-            )
-    return tokenized
+    found = [TokenizedPrompt(row, tuple(_prompt_ids(row, tokenizer))) for row in rows]
+    for prompt in found:
+        if not prompt.prompt_ids:
+            raise DataError(f"{prompt.row.prompt_id}: a prompt of no tokens: write something")
+    kept = [prompt for prompt in found if len(prompt.prompt_ids) <= max_prompt_tokens]
+    if len(kept) < len(found):
+        longest = max(found, key=lambda prompt: len(prompt.prompt_ids))
+        said = (
+            f"{len(found) - len(kept)} of {len(found)} prompts have more than "
+            f"data.max_prompt_tokens ({max_prompt_tokens}) tokens, {longest.row.prompt_id} the "
+            f"most, {len(longest.prompt_ids)}"
+        )
+        if not kept:
+            raise DataError(f"{said}: shorten them or raise data.max_prompt_tokens")
+        log.warning("%s: they are left out", said)
+    return kept
 
 
-class PromptStream:
-    """The order of training prompts: epoch after epoch, each a permutation of its own.
-
-    A pure function of its arguments: what stands at an index depends on nothing that was asked
-    before. The index in the stream is the group's id in the ledger.
-
-    Args:
-        num_prompts: training rows; of none the stream ends at once.
-        seed: of the order.
-        epochs: passes over the rows; None goes on without end.
-    """
-
-    def __init__(self, num_prompts: int, seed: int, epochs: int | None = None) -> None:
-        self._num_prompts = num_prompts
-        self._seed = seed
-        self._epochs = epochs
-        self._permutation = lru_cache(maxsize=2)(self._permute)  # re-issues reach back one epoch
-
-    def prompt_at(self, index: int) -> int | None:
-        """Row at an index of the stream, or None after the last epoch."""
-        if not self._num_prompts:
-            return None
-        epoch, place = divmod(index, self._num_prompts)
-        if self._epochs is not None and epoch >= self._epochs:
-            return None
-        return self._permutation(epoch)[place]
-
-    def _permute(self, epoch: int) -> list[int]:
-        rows = list(range(self._num_prompts))
-        random.Random(f"prompts/{self._seed}/{epoch}").shuffle(rows)  # noqa: S311 - no secret
-        return rows
+def left_out(rows: Iterable[Row], kept: Iterable[TokenizedPrompt]) -> list[str]:
+    """Ids of the rows whose prompts are too long, in their order."""
+    there = {prompt.row.prompt_id for prompt in kept}
+    return [row.prompt_id for row in rows if row.prompt_id not in there]
 
 
 def _prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:

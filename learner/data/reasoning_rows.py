@@ -52,13 +52,16 @@ def reasoning_rows(
     Args:
         spec: the source as the config names it, for messages.
         task: a name of reasoning-gym's.
-        options: `count`, and fields of the task's own config, such as max_value=20.
+        options: `count`, fields of the task's own config, such as max_value=20, and `level`, of the
+            task's own curriculum: 0 is the easiest.
         split: "train" or "heldout"; the two never share a prompt.
         seed: chooses the rows and their order, never the split.
 
     Returns:
-        Places such as "reasoning_gym:gcd/train:17", and rows with the columns prompt, answer,
-        reasoning_gym_task, reasoning_gym_options and entry (for the reward of that name).
+        Places such as "reasoning_gym:gcd/train:17" (of a level
+        "reasoning_gym:gcd/level 2/train:17", so that one run may have several), and rows with the
+        columns prompt, answer, reasoning_gym_task, reasoning_gym_options and entry (for the reward
+        of that name).
 
     Raises:
         DataError: the package is missing, the task or an option is unknown, the task holds too few
@@ -84,7 +87,8 @@ def reasoning_rows(
         words = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
         raise DataError(f"source {spec!r}: {words.splitlines()[-1]}")
     rows = cast(list[dict[str, Any]], json.loads(done.stdout))
-    return [(f"reasoning_gym:{task}/{split}:{i}", row) for i, row in enumerate(rows, start=1)]
+    at = f"/level {options['level']}" if "level" in options else ""
+    return [(f"reasoning_gym:{task}{at}/{split}:{i}", row) for i, row in enumerate(rows, start=1)]
 
 
 def is_heldout(question: str) -> bool:
@@ -131,12 +135,28 @@ def _options(task: str, given: Mapping[str, str]) -> dict[str, Any]:
         near = ", ".join(get_close_matches(task, known, n=3)) or f"{known[0]} ... {known[-1]}"
         raise DataError(f"unknown task {task!r}, known are {len(known)}, such as {near}")
     names = sorted({field.name for field in fields(datasets[task][1])} - {"seed", "size"})
-    unknown = sorted(set(given) - set(names))
+    unknown = sorted(set(given) - {"level", *names})
     if unknown:
         raise DataError(
-            f"task {task!r} has no option {unknown[0]!r}, known are count, {', '.join(names)}"
+            f"task {task!r} has no option {unknown[0]!r}, known are count, level, "
+            f"{', '.join(names)}"
         )
-    return {name: _value(text) for name, text in given.items()}
+    chosen = {name: _value(text) for name, text in given.items() if name != "level"}
+    return _of_level(task, given["level"], chosen) if "level" in given else chosen
+
+
+def _of_level(task: str, level: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a level of the task's own curriculum, but for those that are chosen."""
+    factory = import_module("reasoning_gym.factory")
+    if not factory.has_curriculum(task):
+        raise DataError(f"task {task!r} has no curriculum: leave level={level} out")
+    curriculum = factory.create_curriculum(task)
+    levels = max((len(each.levels) for each in curriculum.attributes.values()), default=0)
+    if not level.isdecimal() or int(level) >= levels:
+        raise DataError(f"task {task!r} has the levels 0 to {levels - 1}, found level={level}")
+    curriculum.set_global_level(int(level))
+    made = vars(curriculum.generate_configuration(dict(chosen)))
+    return {name: value for name, value in made.items() if name not in ("seed", "size")}
 
 
 def _value(text: str) -> object:

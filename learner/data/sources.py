@@ -17,6 +17,8 @@ from learner.data.arithmetic import arithmetic_rows, max_rows
 from learner.data.code_tasks import code_task_rows
 from learner.data.human_eval import human_eval_rows
 from learner.data.reasoning_rows import reasoning_rows
+from learner.data.shaping import shaped
+from protocol.config_data import Source, as_source
 from protocol.errors import DataError
 from protocol.fields import MAX_TEXT
 
@@ -40,14 +42,17 @@ class Row:
     prompt: Prompt
     columns: dict[str, Any]
     """All other columns, for the reward functions."""
+    source: int = 0
+    """Place of its source in `data.train` or `data.heldout`."""
 
 
-async def read_source(spec: str, split: Split, prompt_column: str, seed: int = 0) -> list[Row]:
+async def read_source(given: Source, split: Split, prompt_column: str, seed: int = 0) -> list[Row]:
     """Read all rows of one source, in its order.
 
     Args:
-        spec: a JSONL path, `arithmetic:<task>?count=N` (without a count: every row),
-            `reasoning_gym:<task>?count=N&<option>=<value>...`, or `human_eval?chat=1&count=N`.
+        given: a JSONL path, `arithmetic:<task>?count=N` (without a count: every row),
+            `reasoning_gym:<task>?count=N&<option>=<value>...`, or `human_eval?chat=1&count=N`; or
+            one of these with columns, a template or a count.
         split: which side of a generated task; a file and HumanEval are whole on the side that
             names them.
         prompt_column: the column that holds the prompt in a file.
@@ -56,19 +61,26 @@ async def read_source(spec: str, split: Split, prompt_column: str, seed: int = 0
     Raises:
         DataError: the source is missing, empty or has a bad row; the message names the place.
     """
+    source = as_source(given)
+    spec = source.source
     name, _, query = spec.partition("?")
     kind, _, task = name.partition(":")
     if kind in SOURCES:
         make = SOURCES[kind]
         options = dict(parse_qsl(query, keep_blank_values=True))
         seed = seed if split == "train" else HELDOUT_SEED
-        made = await asyncio.to_thread(make, spec, task, options, split, seed)
-        rows = [_row(place, row, "prompt") for place, row in made]
+        placed = await asyncio.to_thread(make, spec, task, options, split, seed)
+        prompt_column = "prompt"
     else:
-        rows = await _read_jsonl(spec, prompt_column)
-    if not rows:
+        placed = await _read_jsonl(spec)
+    if not placed:
         raise DataError(f"{spec} holds no rows, wanted at least one")
-    return rows
+    if source.count is not None and len(placed) < source.count:
+        raise DataError(f"{spec} holds {len(placed)} rows, count asks for {source.count} of them")
+    made = placed[: source.count]
+    return await asyncio.to_thread(
+        lambda: [_row(place, *shaped(place, row, source, prompt_column)) for place, row in made]
+    )
 
 
 def _arithmetic(
@@ -107,7 +119,7 @@ SOURCES: dict[str, Callable[[str, str, Mapping[str, str], Split, int], PlacedRow
 """Source, task, options, split and seed -> rows, by what stands before the colon."""
 
 
-async def _read_jsonl(spec: str, prompt_column: str) -> list[Row]:
+async def _read_jsonl(spec: str) -> PlacedRows:
     try:
         async with aiofiles.open(spec, "rb") as file:
             text = await file.read()
@@ -115,12 +127,12 @@ async def _read_jsonl(spec: str, prompt_column: str) -> list[Row]:
         raise DataError(f"no data file {spec}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read data file {spec}: {error}") from None
-    return await asyncio.to_thread(_parse_jsonl, spec, text, prompt_column)
+    return await asyncio.to_thread(_parse_jsonl, spec, text)
 
 
-def _parse_jsonl(spec: str, text: bytes, prompt_column: str) -> list[Row]:
+def _parse_jsonl(spec: str, text: bytes) -> PlacedRows:
     return [
-        _row(f"{spec}:{number}", _parse_line(f"{spec}:{number}", line), prompt_column)
+        (f"{spec}:{number}", _parse_line(f"{spec}:{number}", line))
         for number, line in enumerate(text.split(b"\n"), start=1)
         if line.strip()
     ]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
+from learner.data.stream import Stream
 from learner.ledger.events import PromptsAdded, PromptsEnded
 from learner.ledger.groups import EVALUATION_IDS
 
@@ -42,7 +43,7 @@ class PromptBook:
         self,
         train: Sequence[TokenizedPrompt],
         evaluation: "EvaluationBook",
-        stream: PromptStream,
+        stream: Stream,
         first: int,
     ) -> None:
         self._train = [prompt_entry(prompt) for prompt in train]

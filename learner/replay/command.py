@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import mlx.core as mx
 
-from learner.data.prompts import PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import read_prompts, tokenize_prompts
+from learner.data.stream import prompt_stream
 from learner.replay.configured import Configured
 from learner.replay.rebuild import Rebuilder
 from learner.replay.recorded import Recorded, read_recorded
@@ -114,7 +115,7 @@ def load_replayer(recorded: Recorded, configured: Configured) -> Replayer:
     tokenized = tokenize_prompts(prompts.train, policy.tokenizer, config.data.max_prompt_tokens)
     rebuilder = Rebuilder(
         prompts=tokenized,
-        stream=PromptStream(len(tokenized), config.run.seed, config.data.epochs),
+        stream=prompt_stream(config.data, (prompt.row for prompt in tokenized), config.run.seed),
         decoder=policy.tokenizer,
         vocabulary=logits(policy.model, mx.array([[0]])).shape[-1],
         group_size=config.generation.group_size,

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
+from learner.data.stream import Stream
 from learner.replay.recorded import Row
 from learner.replay.verdict import Verdict
 from learner.samples import ScoredSample
@@ -50,7 +51,7 @@ class Rebuilder:
     """
 
     prompts: Sequence[TokenizedPrompt]
-    stream: PromptStream
+    stream: Stream
     decoder: Decoder
     vocabulary: int
     group_size: int

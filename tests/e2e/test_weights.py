@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from learner.audit import audit
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.exchange import publish
 from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange

@@ -12,7 +12,7 @@ import yaml
 
 from learner.audit import audit
 from learner.data.arithmetic import arithmetic_rows
-from learner.data.prompts import PromptStream
+from learner.data.stream import PromptStream
 from learner.digests import ROLLOUTS, rollouts_digest
 from learner.ledger.snapshot import Snapshot
 from protocol.errors import ConfigError

@@ -6,8 +6,8 @@ import pytest
 
 from learner.audit_files import RunFiles
 from learner.audit_rollouts import changed_files, stale, wrong_prompts, wrong_rewards
-from learner.data.prompts import PromptStream
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.digests import ROLLOUTS
 
 PROMPT = Row("p", [{"role": "user", "content": "1+1="}], {})

@@ -1,13 +1,10 @@
 import json
-import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from learner.data.prompts import PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import left_out, read_prompts, tokenize_prompts
 from learner.data.sources import Row
-from protocol.config import DataSection
+from protocol.config_data import DataSection, SourceConfig
 from protocol.errors import ConfigError, DataError
 
 
@@ -91,56 +88,25 @@ def test_chat_messages_without_a_chat_template_are_refused():
         tokenize_prompts(rows, CharTokenizer(False), 100)
 
 
-def test_a_prompt_one_token_over_the_limit_is_refused_and_one_at_it_is_not():
-    rows = [Row("a:1", "1234", {}), Row("b.jsonl:9", "12345", {})]
-    assert len(tokenize_prompts(rows, CharTokenizer(False), 5)) == 2
-    with pytest.raises(DataError, match=r"b\.jsonl:9: a prompt of 5 tokens, wanted 1 to 4"):
-        tokenize_prompts(rows, CharTokenizer(False), 4)
+def test_a_prompt_one_token_over_the_limit_is_left_out_and_one_at_it_is_not(caplog):
+    rows = [Row("a:1", "1234", {}), Row("b.jsonl:9", "12345", {}), Row("b.jsonl:10", "123456", {})]
+    assert len(tokenize_prompts(rows, CharTokenizer(False), 6)) == 3
+    assert caplog.messages == []
+    kept = tokenize_prompts(rows, CharTokenizer(False), 4)
+    assert [prompt.row.prompt_id for prompt in kept] == ["a:1"]
+    assert left_out(rows, kept) == ["b.jsonl:9", "b.jsonl:10"]
+    (said,) = caplog.messages
+    assert "2 of 3 prompts have more than data.max_prompt_tokens (4) tokens" in said
+    assert "b.jsonl:10 the most, 6: they are left out" in said
 
 
-def epoch_of(stream, num_prompts, epoch):
-    return [stream.prompt_at(epoch * num_prompts + i) for i in range(num_prompts)]
+def test_prompts_that_are_all_too_long_are_refused():
+    with pytest.raises(DataError, match=r"1 of 1 prompts .* raise data\.max_prompt_tokens"):
+        tokenize_prompts([Row("a:1", "12345", {})], CharTokenizer(False), 4)
 
 
-@given(num_prompts=st.integers(1, 50), seed=st.integers(0, 2**64), epoch=st.integers(0, 1000))
-def test_every_epoch_is_a_permutation(num_prompts, seed, epoch):
-    found = epoch_of(PromptStream(num_prompts, seed), num_prompts, epoch)
-    assert set(found) == set(range(num_prompts))
-
-
-@given(num_prompts=st.integers(1, 20), seed=st.integers(0, 9), data=st.data())
-def test_the_order_depends_on_the_seed_and_not_on_what_was_asked_before(num_prompts, seed, data):
-    indices = data.draw(st.lists(st.integers(0, 6 * num_prompts)))
-    stream = PromptStream(num_prompts, seed)
-    found = [stream.prompt_at(index) for index in indices]
-    assert found == [PromptStream(num_prompts, seed).prompt_at(index) for index in indices]
-
-
-def test_seeds_and_epochs_have_orders_of_their_own():
-    orders = [epoch_of(PromptStream(100, seed), 100, epoch) for seed in (0, 1) for epoch in (0, 1)]
-    assert len({tuple(order) for order in orders}) == 4
-
-
-def test_the_order_is_the_same_in_every_release():
-    # a checkpoint holds indices of the stream: another order would repeat and skip prompts
-    assert epoch_of(PromptStream(8, 0), 8, 0) == [1, 5, 7, 2, 4, 6, 3, 0]
-
-
-def test_the_stream_ends_after_the_last_epoch():
-    stream = PromptStream(3, 0, epochs=2)
-    assert [stream.prompt_at(i) is None for i in range(8)] == [False] * 6 + [True] * 2
-
-
-def test_switching_between_two_epochs_permutes_each_once(monkeypatch):
-    permuted = []
-
-    class CountingRandom(random.Random):
-        def __init__(self, seed):
-            permuted.append(seed)
-            super().__init__(seed)
-
-    monkeypatch.setattr("learner.data.prompts.random.Random", CountingRandom)
-    stream = PromptStream(5, 0)
-    for index in [0, 5, 1, 6, 2, 7]:
-        stream.prompt_at(index)
-    assert len(permuted) == 2
+async def test_rows_know_their_source(tmp_path):
+    one = write(tmp_path / "one.jsonl", "a", "b")
+    two = write(tmp_path / "two.jsonl", "c")
+    found = await read_prompts(DataSection(train=(one, SourceConfig(source=two))), seed=0)
+    assert [(row.prompt, row.source) for row in found.train] == [("a", 0), ("b", 0), ("c", 1)]

@@ -73,7 +73,9 @@ async def test_held_out_rows_do_not_depend_on_the_seed():
         ("composite", {"count": "1"}, "unknown task 'composite'"),
         ("gcd", {}, "count is '', wanted a number"),
         ("gcd", {"count": "0"}, "count is '0'"),
-        ("gcd", {"count": "1", "seed": "1"}, "no option 'seed', known are count, max_numbers"),
+        ("gcd", {"count": "1", "seed": "1"}, "no option 'seed', known are count, level, max_num"),
+        ("gcd", {"count": "1", "level": "9"}, "levels 0 to ., found level=9"),
+        ("gcd", {"count": "1", "level": "low"}, "found level=low"),
         ("gcd", {"count": "1", "min_value": "9", "max_value": "3"}, "refuses min_value=9"),
         ("gcd", {"count": "1", "max_value": "many"}, "refuses max_value=many"),
         ("gcd", {"count": "9", "max_value": "2", "max_numbers": "2"}, "only . different train"),
@@ -106,3 +108,15 @@ def test_every_other_task_makes_rows_that_json_can_hold():
     for task in sorted(set(library.factory.DATASETS) - refused):
         (row,) = draw_rows(task, {"count": "1"}, "train", 0)
         assert json.loads(json.dumps(row)) == row
+
+
+async def test_levels_are_those_of_the_tasks_own_curriculum_and_options_go_before_them():
+    name = "reasoning_gym:letter_counting?count=20&"
+    easy, hard = [await read_source(f"{name}level={n}", "train", "prompt") for n in (0, 4)]
+    longest = [
+        max(len(row.columns["entry"]["metadata"]["span"]) for row in r) for r in (easy, hard)
+    ]
+    assert longest == [7, 15]  # its levels are 5 to 7, 5 to 9, ... words
+    assert easy[0].prompt_id == "reasoning_gym:letter_counting/level 0/train:1"
+    options = hard[0].columns["reasoning_gym_options"]
+    assert (options["min_words"], options["max_words"]) == (5, 15)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import zmq
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.exchange.evaluation_book import EvaluationBook
 from learner.exchange.exchange import Exchange
 from learner.exchange.prompt_book import PromptBook

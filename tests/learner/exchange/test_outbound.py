@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.exchange.evaluation_book import EvaluationBook, SuitePrompts
 from learner.exchange.outbound import (
     MAX_PART_ITEMS,

@@ -3,8 +3,9 @@
 import json
 import logging
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.exchange.evaluation_book import EvaluationBook, SuitePrompts
 from learner.exchange.prompt_book import PromptBook, prompt_entry
 from learner.ledger.events import PromptsAdded, PromptsEnded

@@ -15,7 +15,8 @@ from learner.algorithm import make_algorithm
 from learner.checkpoints.position import Position
 from learner.checkpoints.restore import restore_checkpoint
 from learner.checkpoints.writer import CheckpointWriter
-from learner.data.prompts import PromptStream, read_prompts, tokenize_prompts
+from learner.data.prompts import read_prompts, tokenize_prompts
+from learner.data.stream import PromptStream
 from learner.digests import MASTERS, ROLLOUTS, WEIGHTS, masters_digest, rollouts_digest
 from learner.ledger.snapshot import Snapshot
 from learner.records import StepClock, metrics_row, rollout_rows

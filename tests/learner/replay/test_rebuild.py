@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from learner.data.prompts import PromptStream, TokenizedPrompt
+from learner.data.prompts import TokenizedPrompt
 from learner.data.sources import Row
+from learner.data.stream import PromptStream
 from learner.records import rollout_rows
 from learner.replay.rebuild import Rebuilder, place
 from learner.replay.verdict import Verdict
