@@ -1,6 +1,6 @@
 """The pictures of the run page in docs/, by a real browser on the real server.
 
-    python -m bench.screenshots RUN_DIR [--open STEP:LINE]
+    python -m bench.screenshots RUN_DIR [--open STEP:LINE | --curves NAME]
 
 RUN_DIR is any run folder, such as `mlx-train --config configs/quickstart.yaml` makes in a minute.
 Needs Chromium (`make test-tools`) and the extra `dev`.
@@ -24,15 +24,20 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def main() -> None:
-    """Take all four pictures."""
+    """Take all four pictures, or that of a run's curves alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--open", default="3:1", metavar="STEP:LINE", help="which rollout is open")
+    parser.add_argument("--curves", metavar="NAME", help="only the curves, as docs/NAME.png")
     given = parser.parse_args()
     server = HttpServer("127.0.0.1", 0, run_page(given.run_dir))
     views = {"run-page": "#run", "rollouts": f"#rollouts?open={given.open}"}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        if given.curves:
+            url = f"http://127.0.0.1:{server.port}/#run"
+            take(browser, url, "light", DOCS / f"{given.curves}.png")
+            views.clear()
         for name, address in views.items():
             for scheme in SCHEMES:
                 path = DOCS / f"{name}-{scheme}.png"

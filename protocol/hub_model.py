@@ -75,7 +75,7 @@ def fetch_model(repo: str, revision: str = "") -> Path:
         with _one_a_machine(repo):
             return cached_model(repo, revision) or _fetch(repo, revision)
     except (HTTPError, HFValidationError, OSError) as error:
-        raise ConfigError(f"no model {name}: {_reason(error, revision)}") from error
+        raise ConfigError(f"no model {name}: {reason_of(error, revision)}") from error
 
 
 def cached_model(repo: str, revision: str = "") -> Path | None:
@@ -249,7 +249,8 @@ def _is_network(error: OSError) -> bool:
     return isinstance(error, ConnectionError | TimeoutError)
 
 
-def _reason(error: Exception, revision: str) -> str:
+def reason_of(error: BaseException, revision: str) -> str:
+    """Why something of the Hub cannot be had, and what to do."""
     if isinstance(error, GatedRepoError):
         return (
             "it is gated: accept its terms on its page of the Hub, then log in here "
@@ -276,7 +277,7 @@ def _reason(error: Exception, revision: str) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 

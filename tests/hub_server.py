@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face Hub: repositories of models, with faults on demand."""
+"""A stand-in for the Hugging Face Hub: models and data sets, with faults on demand."""
 
 import hashlib
 import json
@@ -96,8 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         asked = f" {self.headers['Range']}" if self.headers["Range"] else ""
         self.hub.requests.append(f"{self.command} {path}{asked}")
-        api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
-        file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        api = re.fullmatch(
+            r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path
+        )
+        file = re.fullmatch(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         found = api or file
         if found is None:
             return self._refuse(404, "")

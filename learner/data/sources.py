@@ -8,14 +8,16 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import parse_qsl
 
 import aiofiles
 
 from learner.data.arithmetic import arithmetic_rows, max_rows
 from learner.data.code_tasks import code_task_rows
+from learner.data.hub_rows import hub_rows
 from learner.data.human_eval import human_eval_rows
+from learner.data.jsonl import PlacedRows, parse_jsonl, shown
 from learner.data.reasoning_rows import reasoning_rows
 from learner.data.shaping import shaped
 from protocol.config_data import Source, as_source
@@ -29,8 +31,6 @@ Prompt: TypeAlias = str | list[dict[str, str]]
 CHAT_ROLES = ("system", "user", "assistant", "tool")
 HELDOUT_SEED = 0
 """Held-out rows that are made are the same in every run, so that runs of other seeds compare."""
-PlacedRows: TypeAlias = list[tuple[str, dict[str, Any]]]
-"""Where a row is from, and what it holds, the prompt included."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ async def read_source(given: Source, split: Split, prompt_column: str, seed: int
 
     Args:
         given: a JSONL path, `arithmetic:<task>?count=N` (without a count: every row),
-            `reasoning_gym:<task>?count=N&<option>=<value>...`, or `human_eval?chat=1&count=N`; or
-            one of these with columns, a template or a count.
+            `reasoning_gym:<task>?count=N&<option>=<value>...`, `human_eval?chat=1&count=N`, or
+            `hub:<owner>/<name>?split=train`; or one of these with columns, a template or a count.
         split: which side of a generated task; a file and HumanEval are whole on the side that
             names them.
-        prompt_column: the column that holds the prompt in a file.
+        prompt_column: the column that holds the prompt in a file, or a data set of the Hub.
         seed: chooses training rows of a generated task.
 
     Raises:
@@ -70,7 +70,7 @@ async def read_source(given: Source, split: Split, prompt_column: str, seed: int
         options = dict(parse_qsl(query, keep_blank_values=True))
         seed = seed if split == "train" else HELDOUT_SEED
         placed = await asyncio.to_thread(make, spec, task, options, split, seed)
-        prompt_column = "prompt"
+        prompt_column = prompt_column if kind == "hub" else "prompt"
     else:
         placed = await _read_jsonl(spec)
     if not placed:
@@ -110,9 +110,14 @@ def _code_tasks(
     return code_task_rows(spec, options, split, seed)
 
 
+def _hub(spec: str, task: str, options: Mapping[str, str], split: Split, seed: int) -> PlacedRows:
+    return hub_rows(spec, task, options)
+
+
 SOURCES: dict[str, Callable[[str, str, Mapping[str, str], Split, int], PlacedRows]] = {
     "arithmetic": _arithmetic,
     "code_tasks": _code_tasks,
+    "hub": _hub,
     "human_eval": _human_eval,
     "reasoning_gym": reasoning_rows,
 }
@@ -127,31 +132,7 @@ async def _read_jsonl(spec: str) -> PlacedRows:
         raise DataError(f"no data file {spec}") from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read data file {spec}: {error}") from None
-    return await asyncio.to_thread(_parse_jsonl, spec, text)
-
-
-def _parse_jsonl(spec: str, text: bytes) -> PlacedRows:
-    return [
-        (f"{spec}:{number}", _parse_line(f"{spec}:{number}", line))
-        for number, line in enumerate(text.split(b"\n"), start=1)
-        if line.strip()
-    ]
-
-
-def _parse_line(place: str, line: bytes) -> dict[str, Any]:
-    try:
-        found: object = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8: {error.reason} at byte {error.start}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{place}: found {_shown(found)}, wanted a JSON object")
-    return cast(dict[str, Any], found)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    return await asyncio.to_thread(parse_jsonl, spec, text)
 
 
 def _row(place: str, found: dict[str, Any], prompt_column: str) -> Row:
@@ -169,30 +150,25 @@ def _prompt(place: str, found: object) -> Prompt:
         return [_chat_message(f"{place}: message {i}", m) for i, m in enumerate(found, start=1)]
     if not isinstance(found, str):
         wanted = "a string or a list of chat messages"
-        raise DataError(f"{place}: the prompt is {_shown(found)}, wanted {wanted}")
+        raise DataError(f"{place}: the prompt is {shown(found)}, wanted {wanted}")
     return _text(f"{place}: the prompt", found)
 
 
 def _chat_message(place: str, found: object) -> dict[str, str]:
     if not isinstance(found, dict) or set(found) != {"role", "content"}:
-        raise DataError(f'{place} is {_shown(found)}, wanted {{"role": ..., "content": ...}}')
+        raise DataError(f'{place} is {shown(found)}, wanted {{"role": ..., "content": ...}}')
     message = cast(dict[str, Any], found)
     if message["role"] not in CHAT_ROLES:
         roles = ", ".join(CHAT_ROLES)
-        raise DataError(f"{place} has the role {_shown(message['role'])}, wanted one of: {roles}")
+        raise DataError(f"{place} has the role {shown(message['role'])}, wanted one of: {roles}")
     return {"role": message["role"], "content": _text(f"{place}: its content", message["content"])}
 
 
 def _text(place: str, found: object) -> str:
     if not isinstance(found, str) or not found.strip():
-        raise DataError(f"{place} is {_shown(found)}, wanted a string that is not empty")
+        raise DataError(f"{place} is {shown(found)}, wanted a string that is not empty")
     try:
         found.encode("utf-8")
     except UnicodeEncodeError:
         raise DataError(f"{place} has half a surrogate pair, which is no character") from None
     return found
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -13,10 +13,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "from_data_to_model.md"
 FOLDERS = ("runs", "evals", "exported")
-FEW = "reasoning_gym:letter_counting?count=4&min_words=3&max_words=6"
+FEW = "reasoning_gym:basic_arithmetic?count=2&max_terms=2&max_digits=1"
 SMALL = (
     "run.max_steps=1",
     "generation.group_size=2",
+    "generation.max_completion_tokens=4",
     "learner.groups_per_step=2",
     "learner.filter_zero_advantages=false",
     "evaluation.before_training=false",
@@ -48,7 +49,7 @@ def test_its_commands_run_one_after_the_other(start, port, tmp_path):
         run.succeeds(seconds=180)
         seen.append((name, run.stdout))
     assert [name for name, _ in seen] == ["mlx-train", *sizes]  # the dry run, then each once
-    assert json.loads((tmp_path / "runs/letter_counting/metrics.jsonl").read_text())["step"] == 1
+    assert json.loads((tmp_path / "runs/basic_arithmetic/metrics.jsonl").read_text())["step"] == 1
     assert "p = " in seen[2][1] or "p-value" in seen[2][1]
-    assert (tmp_path / "exported/letter_counting/model.safetensors").is_file()
+    assert (tmp_path / "exported/basic_arithmetic/model.safetensors").is_file()
     assert "==========" in seen[4][1]
