@@ -136,7 +136,9 @@ function evaluationLines(series, axis) {
     (a, b) => a - b,
   );
   const places = steps.map((step) => series.placeOf(step, axis));
-  return [...series.evaluations].map(([key, pairs]) => {
+  const bound = ([key]) => /_(low|high)$/.test(key) && series.evaluations.has(key.replace(/_(low|high)$/, ""));
+  const figures = [...series.evaluations].filter((entry) => !bound(entry)); // of intervals the middle
+  return figures.map(([key, pairs]) => {
     const values = new Map(pairs);
     const [evaluator, name] = [key.slice(0, key.indexOf("/")), key.slice(key.indexOf("/") + 1)];
     return {

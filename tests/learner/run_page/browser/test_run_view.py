@@ -66,6 +66,7 @@ def test_an_evaluation_of_a_step_that_is_known_already_appears(
     page = visit.open()
     expect(page.locator('[data-chart="Held-out evaluation"] .empty')).to_be_visible()
     row = {"step": 2, "policy_version": 2, "evaluator": "accuracy", "n": 9, "accuracy": 0.75}
+    row |= {"accuracy_low": 0.4, "accuracy_high": 0.9}  # no curves of their own
     (run_dir / "eval.jsonl").write_text(json.dumps({**row, "time": 1.0}) + "\n")
     wait_for_news(page)
     expect(legend(page, "Held-out evaluation")).to_have_text("accuracy0.750")
