@@ -1,5 +1,6 @@
 """A limit on the time of trusted code that works on untrusted text, within one process."""
 
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise RewardError("a time limit works in a main thread only: it is SIGALRM's")
 
     def ring(_signal: int, frame: FrameType | None) -> None:
-        if not _in_finalizer(frame):
+        if not _is_lost_in(frame):
             raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, ring)
@@ -39,10 +40,14 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _in_finalizer(frame: FrameType | None) -> bool:
-    """What is raised in a `__del__` is lost, and an alarm that came in a collection rings there."""
+def _is_lost_in(frame: FrameType | None) -> bool:
+    """What is raised in a `__del__`, or in a callback of the collector, is lost.
+
+    An alarm that came in a collection rings there.
+    """
+    of_collector = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:
-        if frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name == "__del__" or frame.f_code in of_collector:
             return True
         frame = frame.f_back
     return False

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -53,6 +54,27 @@ def test_an_alarm_that_a_finalizer_would_lose_rings_again_after_it():
     with pytest.raises(OutOfTime), time_limit(0.01):
         collect_and_loop()
     assert finished
+
+
+def test_an_alarm_that_a_callback_of_the_collector_would_lose_rings_again_after_it():
+    def slow(phase, _info):
+        until = time.monotonic() + 0.05
+        while phase == "stop" and time.monotonic() < until:
+            pass
+        finished.append(phase)
+
+    def collect_and_loop():
+        gc.collect()
+        loop()
+
+    finished: list[str] = []
+    gc.callbacks.append(slow)
+    try:
+        with pytest.raises(OutOfTime), time_limit(0.01):
+            collect_and_loop()
+    finally:
+        gc.callbacks.remove(slow)
+    assert "stop" in finished
 
 
 def test_nothing_is_left_of_it():
