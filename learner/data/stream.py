@@ -96,8 +96,8 @@ class MixedStream:
     """Sources that take turns by their weights, each epoch after epoch by itself.
 
     Every index goes to the source that is the furthest behind its share, the first of several. So
-    each source's number of groups is within one of its share of any beginning of the stream (two
-    sources; about as close with more), and batches are mixed alike.
+    batches are mixed alike: of two sources, each has within one group of its share of any beginning
+    of the stream.
 
     Args:
         sizes: rows of each source; one without rows has no turn.
