@@ -23,7 +23,10 @@ _HASH_BASED_UNCHECKED = 1
 
 @functools.cache
 def harness_zip() -> bytes:
-    """The same bytes for the same sources and interpreter; run it as `python harness.zip MODE`."""
+    """The same code for the same sources and interpreter; run it as `python harness.zip MODE`.
+
+    Not the same bytes: which strings marshal names once depends on what else the process holds.
+    """
     return pack(sources())
 
 

@@ -14,12 +14,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "tutorials" / "from_data_to_model.md"
 FOLDERS = ("runs", "evals", "exported")
 FEW = "reasoning_gym:basic_arithmetic?count=2&max_terms=2&max_digits=1"
+SPREAD = """
+import zlib
+
+def spread(completions, **columns):
+    return [zlib.crc32(text.encode()) / 2**32 for text in completions]
+"""
+"""A reward that differs wherever texts do: a single small batch must teach something."""
 SMALL = (
     "run.max_steps=1",
-    "generation.group_size=2",
-    "generation.max_completion_tokens=4",
+    "generation.group_size=4",
+    "generation.max_completion_tokens=8",
     "learner.groups_per_step=2",
-    "learner.filter_zero_advantages=false",
+    "generation.temperature=1.0",
     "evaluation.before_training=false",
     f'data.heldout=["{FEW}"]',
 )
@@ -32,9 +39,15 @@ def commands() -> list[list[str]]:
 
 
 def test_its_commands_run_one_after_the_other(start, port, tmp_path):
-    network = (f"network.port={port}", "network.http_port=0")
+    (tmp_path / "spread.py").write_text(SPREAD)
+    ours = (
+        f"network.port={port}",
+        "network.http_port=0",
+        f"rewards=[{{name: reasoning_gym, untagged: last_number}}, "
+        f"{{name: '{tmp_path / 'spread.py'}:spread'}}]",
+    )
     sizes = {
-        "mlx-train": [word for each in (*SMALL, *network) for word in ("--set", each)],
+        "mlx-train": [word for each in (*SMALL, *ours) for word in ("--set", each)],
         "mlx-eval": ["--data", FEW],
         "mlx-export": [],
         "mlx_lm.generate": ["--max-tokens", "8"],
