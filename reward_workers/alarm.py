@@ -2,6 +2,7 @@
 
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,19 +32,37 @@ def time_limit(seconds: float) -> Iterator[None]:
         if not _is_lost_in(frame):
             raise OutOfTime
 
-    before = signal.signal(signal.SIGALRM, ring)
+    with _quiet_where_it_is_lost():
+        before = signal.signal(signal.SIGALRM, ring)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _quiet_where_it_is_lost() -> Iterator[None]:
+    """An alarm that a weak reference's callback loses is no fault to be told of: another rings."""
+    before = sys.unraisablehook
+
+    def tell(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, OutOfTime):
+            before(unraisable)
+
+    sys.unraisablehook = tell
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        sys.unraisablehook = before
 
 
 def _is_lost_in(frame: FrameType | None) -> bool:
     """What is raised in a `__del__`, or in a callback of the collector, is lost.
 
-    An alarm that came in a collection rings there.
+    An alarm that came in a collection rings there. It is lost in a weak reference's callback too,
+    which nothing tells from any other function: that one is cut short.
     """
     of_collector = {getattr(callback, "__code__", None) for callback in gc.callbacks}
     while frame is not None:

@@ -1,8 +1,10 @@
 import contextlib
 import gc
 import signal
+import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -77,10 +79,48 @@ def test_an_alarm_that_a_callback_of_the_collector_would_lose_rings_again_after_
     assert "stop" in finished
 
 
+def test_an_alarm_that_a_weak_reference_loses_rings_again_and_nothing_is_told(monkeypatch):
+    class Watched:
+        pass
+
+    def slow(_reference):
+        called.append(1)
+        loop()
+
+    def drop_and_loop():
+        watched = Watched()
+        reference = weakref.ref(watched, slow)
+        del watched
+        assert reference() is None
+        loop()
+
+    called: list[int] = []
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        drop_and_loop()
+    assert called
+    assert not told
+
+
+def test_what_else_is_lost_in_a_callback_is_told(monkeypatch):
+    class Faulty:
+        def __del__(self):
+            raise ValueError("a fault of its own")
+
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: told.append(str(found.exc_value)))
+    with time_limit(5.0):
+        Faulty()
+    assert told == ["a fault of its own"]
+
+
 def test_nothing_is_left_of_it():
     before = signal.getsignal(signal.SIGALRM)
+    hook = sys.unraisablehook
     with time_limit(5.0):
         pass
+    assert sys.unraisablehook is hook
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is before
 
